@@ -1,0 +1,1 @@
+"""Ensign: change data capture into encrypted, persistent, replayable topics, and onward."""

@@ -1,0 +1,337 @@
+"""Changes in memory: what sources produce, frames hold, and sinks and readers receive.
+
+A `Batch` is columnar in its headers and row-shaped in its body. The body of one event is a run of
+images, each a marker byte and a row in the layout of pgoutput's TupleData (PostgreSQL
+documentation, "Logical Replication Message Formats"):
+
+    event  := [ ("K" | "O") row ] [ "N" row ]        old image (key only | full), new image
+    row    := int16 columns, column*                 big-endian, as on the wire
+    column := "n" | "u" | ("t" | "b") int32 length, bytes
+
+``n`` is null, ``u`` a value that the source left out because it did not change, ``t`` the
+database's own text in UTF-8, ``b`` raw bytes. A row of a Postgres stream is thereby a slice of the
+message received. In a key-only image the columns outside the key are absent, whatever their kind
+byte says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from itertools import accumulate
+from typing import Literal, NamedTuple, NewType, Self
+
+Position = NewType("Position", bytes)
+"""Where a source stands: the source's own bytes, opaque to everybody else."""
+
+Offset = int
+"""Where an event stands in a topic: 64 bits, rising."""
+
+NULL, UNCHANGED, TEXT, BINARY = b"n"[0], b"u"[0], b"t"[0], b"b"[0]
+KEY_IMAGE, OLD_IMAGE, NEW_IMAGE = b"K"[0], b"O"[0], b"N"[0]
+
+
+class Op(IntEnum):
+    """What an event says. Snapshot row to event are rows or row-like; the rest has no row."""
+
+    SNAPSHOT = 0
+    INSERT = 1
+    UPDATE = 2
+    DELETE = 3
+    TRUNCATE = 4
+    MESSAGE = 5
+    EVENT = 6
+    SCHEMA = 7
+    BEGIN = 8
+    COMMIT = 9
+
+
+Logical = Literal[
+    "bool", "int", "float", "decimal", "text", "bytes", "json", "date", "time", "timetz",
+    "timestamp", "timestamptz", "interval", "uuid", "payload", "headers", "other",
+]  # fmt: skip
+"""What a value means, whatever the database calls its type: formats choose their rendering by it.
+``payload`` is the data of a published event (JSON, text or bytes, as its mimetype says); ``other``
+is the text of the type's output function."""
+
+
+class Column(NamedTuple):
+    """One column of a `Schema`. ``native`` is the database's name of its type."""
+
+    name: str
+    native: str
+    logical: Logical
+    nullable: bool = True
+    key: bool = False
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The structure of the rows of one table, stream or kind of event.
+
+    ``names`` are the parts that topic templates may use, in order, such as
+    ``(("database", "shop"), ("schema", "public"), ("table", "orders"))``; ``name`` is how people
+    write it (``public.orders``). Two schemas are equal when their structure is.
+    """
+
+    name: str
+    names: tuple[tuple[str, str], ...]
+    columns: tuple[Column, ...]
+
+    @cached_property
+    def id(self) -> int:
+        """The version: a 64-bit fingerprint of name and structure. The same structure has the same
+        id wherever and whenever it is seen, so a restart introduces nothing new."""
+        text = repr((self.name, self.names, tuple(tuple(c) for c in self.columns)))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+    @cached_property
+    def key(self) -> tuple[int, ...]:
+        """Indexes of the key's columns; empty for a table without key."""
+        return tuple(i for i, column in enumerate(self.columns) if column.key)
+
+
+EVENT_COLUMNS = (
+    Column("key", "bytes", "bytes"),
+    Column("data", "bytes", "payload"),
+    Column("metadata", "json", "json"),
+    Column("mimetype", "text", "text"),
+    Column("type", "text", "text"),
+)
+
+
+def event_schema(topic: str) -> Schema:
+    """The fixed schema of published events; ``topic`` is what ``{topic}`` in a template becomes."""
+    return Schema(topic, (("topic", topic),), EVENT_COLUMNS)
+
+
+class Tx(NamedTuple):
+    """A transaction of the source. ``position`` is the source's readable position of its commit
+    (for snapshot rows: of the as-of point, and ``id`` and ``committed_at`` are None);
+    ``committed_at`` is in µs since the Unix epoch."""
+
+    id: str | None
+    position: str
+    committed_at: int | None
+
+
+class Run(NamedTuple):
+    """Events ``start`` to the next run's start belong to ``tx``; the first is its row ``ordinal``,
+    the others follow without a gap."""
+
+    start: int
+    ordinal: int
+    tx: Tx
+
+
+class Stage(IntEnum):
+    """How an append becomes visible: HOLD keeps a batch aside until a batch of the same pipeline
+    with RELEASE, whose append makes all held ones readable in order, atomically. What is held when
+    a pipeline starts is void. For snapshots that mean something only when they are complete."""
+
+    NONE = 0
+    HOLD = 1
+    RELEASE = 2
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events in memory. All columns have one entry per event, but ``runs`` and ``schemas``.
+
+    ``schema_ids`` are indexes into ``schemas``; ``ends`` are the ends of the events' bodies in
+    ``body``, in bytes. ``position`` is the source's after the last event. A batch that was read
+    from a topic also says ``topic``, the ``offset`` of its first event and ``next_offset``.
+    """
+
+    ops: bytes | bytearray = b""
+    schema_ids: array[int] = field(default_factory=lambda: array("H"))
+    ends: array[int] = field(default_factory=lambda: array("I"))
+    body: bytes = b""
+    runs: list[Run] = field(default_factory=list)
+    schemas: list[Schema] = field(default_factory=list)
+    position: Position | None = None
+    stage: Stage = Stage.NONE
+    topic: str = ""
+    offset: Offset = 0
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    @property
+    def next_offset(self) -> Offset:
+        return self.offset + len(self.ops)
+
+    def __iter__(self) -> Iterator[Change]:
+        """Small views, made on demand; valid as long as the batch is."""
+        start = 0
+        runs = iter(self.runs)
+        run = next(runs, None)
+        following = next(runs, None)
+        for index, end in enumerate(self.ends):
+            if following is not None and index >= following.start:
+                run, following = following, next(runs, None)
+            yield Change(self, index, start, end, run)
+            start = end
+
+    def part(self, start: int, stop: int) -> Batch:
+        """The events ``start`` to ``stop`` (exclusive) as a batch of their own, without position."""
+        first = self.ends[start - 1] if start else 0
+        last = self.ends[stop - 1] if stop else 0
+        runs: list[Run] = []
+        for run in self.runs:
+            if run.start >= stop:
+                break
+            if run.start <= start:
+                runs[:] = [Run(0, run.ordinal + start - run.start, run.tx)]
+            else:
+                runs.append(run._replace(start=run.start - start))
+        return Batch(
+            self.ops[start:stop], self.schema_ids[start:stop],
+            array("I", (end - first for end in self.ends[start:stop])),
+            self.body[first:last], runs, self.schemas,
+            topic=self.topic, offset=self.offset + start,
+        )  # fmt: skip
+
+    def pick(self, indexes: list[int]) -> Batch:
+        """The events at rising ``indexes`` as a batch of their own; ordinals are kept."""
+        ends, body, runs = self.ends, self.body, self.runs
+        starts = [ends[i - 1] if i else 0 for i in indexes]
+        slices = [body[start : ends[i]] for start, i in zip(starts, indexes, strict=True)]
+        picked: list[Run] = []
+        at = -1
+        following: tuple[int, int] | None = None
+        for place, index in enumerate(indexes):
+            while at + 1 < len(runs) and runs[at + 1].start <= index:
+                at += 1
+            if at < 0:
+                continue
+            ordinal = runs[at].ordinal + index - runs[at].start
+            if following != (at, ordinal):
+                picked.append(Run(place, ordinal, runs[at].tx))
+            following = at, ordinal + 1
+        return Batch(
+            bytes(map(self.ops.__getitem__, indexes)),
+            array("H", map(self.schema_ids.__getitem__, indexes)),
+            array("I", accumulate(map(len, slices))),
+            b"".join(slices), picked, self.schemas,
+        )  # fmt: skip
+
+
+def image_end(body: bytes, at: int) -> int:
+    """Where the row that starts at ``at`` (behind its marker) ends."""
+    (columns,) = struct.unpack_from(">H", body, at)
+    at += 2
+    for _ in range(columns):
+        kind = body[at]
+        at += 1
+        if kind in (TEXT, BINARY):
+            at += 4 + int.from_bytes(body[at : at + 4], "big")
+    return at
+
+
+class Change:
+    """A view of one event of a `Batch`."""
+
+    __slots__ = ("_end", "_run", "_start", "batch", "index")
+
+    def __init__(self, batch: Batch, index: int, start: int, end: int, run: Run | None) -> None:
+        self.batch = batch
+        self.index = index
+        self._start = start
+        self._end = end
+        self._run = run
+
+    @property
+    def op(self) -> Op:
+        return Op(self.batch.ops[self.index])
+
+    @property
+    def schema(self) -> Schema:
+        return self.batch.schemas[self.batch.schema_ids[self.index]]
+
+    @property
+    def offset(self) -> Offset:
+        return self.batch.offset + self.index
+
+    @property
+    def tx(self) -> Tx | None:
+        return self._run.tx if self._run else None
+
+    @property
+    def ordinal(self) -> int:
+        """The row's place in its transaction among the captured rows, from 0."""
+        return self._run.ordinal + self.index - self._run.start if self._run else 0
+
+    @property
+    def body(self) -> bytes:
+        """The images as they lie in the batch."""
+        return self.batch.body[self._start : self._end]
+
+    def images(self) -> tuple[bytes | None, bytes | None, bool]:
+        """The old row, the new row (each without its marker, None where there is none), and whether
+        the old one holds the key's columns only."""
+        body = self.batch.body
+        start, end = self._start, self._end
+        if start == end:
+            return None, None, False
+        marker = body[start]
+        if marker == NEW_IMAGE:
+            return None, body[start + 1 : end], False
+        middle = image_end(body, start + 1)
+        new = body[middle + 1 : end] if middle < end else None
+        return body[start + 1 : middle], new, marker == KEY_IMAGE
+
+
+class BatchBuilder:
+    """Collects events into a `Batch`; for sources whose hot path does not build the columns itself.
+
+    Call `begin` when a transaction starts (or resumes, with the ordinal of its next row), `add` for
+    each event, `take` to get the batch and start over.
+    """
+
+    def __init__(self) -> None:
+        self._tx: tuple[Tx, int] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._ops = bytearray()
+        self._schema_ids = array("H")
+        self._bodies: list[bytes] = []
+        self._runs: list[Run] = []
+        self._schemas: dict[Schema, int] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._ops)
+
+    def begin(self, tx: Tx, ordinal: int = 0) -> Self:
+        """What follows belongs to ``tx``, from its row ``ordinal`` on."""
+        self._tx = tx, ordinal
+        self._runs.append(Run(len(self._ops), ordinal, tx))
+        return self
+
+    def add(self, op: Op, schema: Schema, body: bytes) -> None:
+        """Append one event; ``body`` is its images as described at the top of this module."""
+        if not self._runs and self._tx is not None:
+            self._runs.append(Run(0, self._tx[1], self._tx[0]))
+        self._ops.append(op)
+        self._schema_ids.append(self._schemas.setdefault(schema, len(self._schemas)))
+        self._bodies.append(body)
+        self.bytes += len(body)
+        if self._tx is not None:
+            self._tx = self._tx[0], self._tx[1] + 1
+
+    def take(self, position: Position | None, stage: Stage = Stage.NONE) -> Batch:
+        """The events so far as a batch that moves the source to ``position``."""
+        ends = array("I", accumulate(map(len, self._bodies)))
+        batch = Batch(
+            bytes(self._ops), self._schema_ids, ends, b"".join(self._bodies), self._runs,
+            list(self._schemas), position, stage,
+        )  # fmt: skip
+        self._reset()
+        return batch

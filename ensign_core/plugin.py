@@ -1,0 +1,137 @@
+"""The contract between Ensign and a connector. It is all that a connector sees of Ensign, beside
+`ensign_core.change`, `ensign_core.errors`, `ensign_core.rows` and `ensign_core.formats`.
+
+The invariants, cited in the code that upholds them as ``# I5``:
+
+- **I1** One thread calls all methods of one instance. Connectors need no locks.
+- **I2** ``read`` returns within ``timeout_s``: a batch that advances the position (it may hold no
+  events: a heartbeat past changes that nobody captures), or None. It blocks in the driver and
+  never spins.
+- **I3** Commit order. ``open(resume)`` yields exactly the next change, even inside a large
+  transaction: the source skips what its server replays.
+- **I4** ``ack(p)``: everything up to p is synced. Cumulative and idempotent. It is the keep-alive
+  too: it is called at least every heartbeat (1 s) even when nothing moved and while ``read`` is
+  not being called.
+- **I5** No ack before the sync, and one call site.
+- **I6** ``write`` may buffer; ``flush`` returns when all that was written is durable at the target;
+  the group's offset is committed only after it.
+- **I7** ``Sink.open`` returns the next offset of each topic when the target stores it in its own
+  transactions (exactly once), else None (at least once: topic and offset identify every event, so
+  that a target or its reader can drop repeats).
+- **I8** Back-pressure blocks and is bounded in bytes. A slow sink delays only itself; a full topic
+  stops ``read``, not ``ack``.
+- **I9** After an exception an instance is dead: it is closed, and after a back-off a new one is
+  made from the last durable position. Drivers that reconnect silently are prevented from it.
+- **I10** Connectors do not retry connections. One table (`ensign_core.run.retry`) maps the last
+  word of an error's code to wait or stop; what is not in it stops that pipeline, leaves the others
+  running, and tells the operator what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ensign_core.change import Batch, Change, Offset, Position
+from ensign_core.errors import EnsignError
+
+State = Literal["snapshot", "streaming"]
+
+
+class Source(Protocol):
+    """Reads changes from a server. Made by `Connector.make`, called by the ingest loop (I1)."""
+
+    def open(self, resume: Position | None) -> None:
+        """Connect and stand so that `read` yields exactly what comes after ``resume`` (I3); None
+        means that this pipeline has no durable position yet."""
+
+    def read(self, timeout_s: float) -> Batch | None:
+        """The next batch, with its ``position`` set, or None if nothing came (I2)."""
+
+    def ack(self, position: Position) -> None:
+        """Everything up to ``position`` is durable here: the server may forget it (I4, I5)."""
+
+    def caught_up(self) -> bool:
+        """Whether the last position that `read` returned has passed the end of the server's log as
+        it was when `open` was called, with every snapshot complete: ``--until-caught-up``."""
+
+    def close(self) -> None:
+        """Let go of everything held here and on the server's side of the connection. Called once,
+        after an exception too; must not raise."""
+
+
+class Sink(Protocol):
+    """Writes events elsewhere. Made by `Connector.make`, called by the egress loop (I1)."""
+
+    def open(self) -> Mapping[str, Offset] | None:
+        """Connect. The next offset by topic name if the target knows it, else None (I7)."""
+
+    def write(self, batch: Batch) -> None:
+        """Take over the events of one topic, in order; ``batch.topic`` and ``batch.offset`` are
+        set. May buffer and block (I6, I8)."""
+
+    def flush(self) -> None:
+        """Return when all that was written is durable at the target (I6)."""
+
+    def close(self) -> None:
+        """Let go of everything; what was not flushed will be written again. Must not raise."""
+
+
+class Context(Protocol):
+    """What a connector may tell Ensign. Methods are cheap and may be called for every batch."""
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline's name."""
+
+    def progress(
+        self,
+        *,
+        state: State | None = None,
+        position: str | None = None,
+        lag_bytes: int | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """What `ensign status` shows: only what is given changes. ``position`` is the readable
+        position, ``lag_bytes`` how far the server's end is ahead, ``detail`` a few words."""
+
+    def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
+        """Set aside an event that cannot be processed: raw bytes on a source's side, a change on a
+        sink's. It goes to the topic ``PIPELINE.dead-letters`` in the same append as the position
+        (source) or before the offset is committed (sink)."""
+
+
+class ConnectorConfig(BaseModel):
+    """The base of every connector's config model. ``type`` (a Literal) discriminates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a preflight found: an ``error`` makes `ensign check` exit with 1, a ``warning`` and a
+    ``pass`` do not. ``remedy`` is the statement or step that mends it."""
+
+    level: Literal["pass", "warning", "error"]
+    code: str
+    sentence: str
+    remedy: str = ""
+
+
+C = TypeVar("C", bound=ConnectorConfig)
+
+
+@dataclass(frozen=True)
+class Connector(Generic[C]):
+    """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
+    disconnects; ``drop`` removes what the pipeline left on the server."""
+
+    name: str
+    kind: Literal["source", "sink"]
+    config: type[C]
+    make: Callable[[C, Context], Any]
+    check: Callable[[C, str], Sequence[Finding]] = field(default=lambda _config, _pipeline: ())
+    drop: Callable[[C, str], Sequence[str]] = field(default=lambda _config, _pipeline: ())

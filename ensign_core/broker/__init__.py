@@ -1,0 +1,19 @@
+"""The embedded broker: encrypted, persistent, replayable topics in a folder.
+
+    from ensign_core.broker import Broker, Event
+
+    with Broker.open("var/notes") as broker:
+        broker.publish("notes", [Event(b'{"text": "hello"}', mimetype="application/json")])
+        for batch in broker.reader(["notes"]).fetch():
+            for change in batch:
+                print(change.offset, change.op.name)
+
+A broker may be used from several threads, and its folder by several processes at once; a `Writer`
+and a `Reader` belong to one thread each.
+"""
+
+from ensign_core.broker.broker import Broker, Event, TopicInfo
+from ensign_core.broker.reader import Reader
+from ensign_core.broker.writer import Writer
+
+__all__ = ["Broker", "Event", "Reader", "TopicInfo", "Writer"]

@@ -1,0 +1,97 @@
+"""Reading topics: frames in append order, opened, from where the reader stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from ensign_core.broker.vault import Vault
+from ensign_core.change import Batch, Offset
+from ensign_core.engine import Bell, Stored
+
+FETCH_BYTES_MAX = 4 << 20
+LOOK_AGAIN_S_MAX = 1.0
+"""A reader looks for itself this often, should a bell not have rung."""
+
+
+class Reader:
+    """Yields batches of several topics. Belongs to one thread, but for `wake`.
+
+    ``topics`` says which topics to read, as topic id to name, and is asked again when new frames
+    arrive, so that topics made later are read too; ``start`` gives the offset of a topic's first
+    event to read.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        topics: Callable[[], Mapping[bytes, str]],
+        start: Callable[[bytes], Offset],
+    ) -> None:
+        self._vault = vault
+        self._list = topics
+        self._start = start
+        self._names: dict[bytes, str] = {}
+        self._next: dict[bytes, Offset] = {}
+        self._after = 0
+        self._bell: Bell = vault.engine.bell()
+        self._look()
+
+    def _look(self) -> bool:
+        """Take up topics that have come since; the first frames of one may lie before what was
+        just fetched, so True says to fetch again."""
+        last = self._vault.engine.last_sequence()
+        found = dict(self._list())
+        fresh = found.keys() - self._names.keys()
+        if not fresh:
+            return False
+        after = self._after if self._names else last
+        for topic_id in fresh:
+            offset = self._next[topic_id] = self._start(topic_id)
+            sequence = self._vault.engine.sequence_at(topic_id, offset)
+            if sequence is not None:
+                after = min(after, sequence - 1)
+        self._after = after
+        self._names.update(found)
+        return True
+
+    @property
+    def offsets(self) -> dict[str, Offset]:
+        """The next offset of each topic: what to commit when everything so far is done."""
+        return {self._names[topic_id]: offset for topic_id, offset in self._next.items()}
+
+    def fetch(self, timeout_s: float = 0.0, bytes_max: int = FETCH_BYTES_MAX) -> list[Batch]:
+        """The next batches, at most about ``bytes_max`` of sealed bytes but at least one if there
+        is one; an empty list if nothing came within ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            stored = self._vault.engine.frames(self._names, self._after, bytes_max)
+            if self._look():
+                continue
+            batches = [batch for frame in stored if (batch := self._open(frame))]
+            if batches:
+                return batches
+            remaining = deadline - time.monotonic()
+            if not stored:
+                if remaining <= 0:
+                    return []
+                self._bell.wait(min(remaining, LOOK_AGAIN_S_MAX))
+
+    def _open(self, stored: Stored) -> Batch | None:
+        wanted = self._next[stored.topic_id]
+        end = stored.offset + stored.events
+        batch = None
+        if end > wanted:
+            batch = self._vault.open_frame(stored, self._names[stored.topic_id])
+            if wanted > stored.offset:
+                batch = batch.part(wanted - stored.offset, stored.events)
+            self._next[stored.topic_id] = end
+        self._after = stored.sequence
+        return batch
+
+    def wake(self) -> None:
+        """Make a `fetch` in another thread return early, with nothing."""
+        self._bell.wake()
+
+    def close(self) -> None:
+        self._bell.close()

@@ -1,0 +1,121 @@
+"""Frames and records opened: what readers and writers of one broker share of its keys."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from ulid import ULID
+
+from ensign_core import frame
+from ensign_core.change import Batch, Column, Schema
+from ensign_core.crypto import DataKey, KeyRing, Opener
+from ensign_core.engine import Engine, Stored
+from ensign_core.errors import EnsignError
+
+
+class Vault:
+    """Opens frames, schemas and positions. Shared between threads: its caches only ever grow."""
+
+    def __init__(self, engine: Engine, keys: KeyRing) -> None:
+        self.engine = engine
+        self.keys = keys
+        self._openers: dict[bytes, Opener] = {}
+        self._schemas: dict[int, Schema] = {}
+
+    def open_frame(self, stored: Stored, topic: str) -> Batch:
+        """The batch that a stored frame holds. Errors name the topic and the offsets concerned."""
+        try:
+            header, clear, sealed = frame.parse(stored.frame)
+            if (header.topic_id, header.events) != (stored.topic_id, stored.events):
+                raise frame.damaged("does not belong where it lies")
+            opener = self._openers.get(header.key_id)
+            if opener is None:
+                opener = self._openers[header.key_id] = self._opener(header.key_id, stored)
+            packed = opener.open(header.session, header.counter, sealed, clear)
+            schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
+            batch = frame.unpack(packed, schemas, header, stored.offset)
+        except EnsignError as error:
+            last = stored.offset + stored.events - 1
+            where = f"topic {topic}, offsets {stored.offset} to {last}"
+            raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
+        batch.topic = topic
+        return batch
+
+    def _opener(self, key_id: bytes, stored: Stored) -> Opener:
+        for key in self.engine.data_keys(stored.topic_id):
+            if key.key_id == key_id:
+                return self.keys.frame_opener(key)
+        raise EnsignError(
+            "key.missing",
+            f"The data key {key_id.hex()} is not in keys.db.",
+            "Restore keys.db from a backup; without the key these events cannot be read.",
+        )
+
+    def active_key(self, topic_id: bytes) -> DataKey:
+        """The key that new frames of a topic are sealed under, made if it has none."""
+        for key in self.engine.data_keys(topic_id):
+            if key.state == "active":
+                return key
+        return self.engine.add_data_key(self.keys.new_data_key(topic_id, now_us()))
+
+    def topic_id(self, name: str) -> bytes:
+        """The id of a topic, a new one if there is no such topic yet."""
+        for topic in self.engine.topics():
+            if topic.name == name:
+                return topic.topic_id
+        return bytes(ULID())
+
+    def schema(self, schema_id: int) -> Schema:
+        """A schema by its id, from the engine at its first use."""
+        schema = self._schemas.get(schema_id)
+        if schema is None:
+            box = self.engine.schema(schema_id)
+            if box is None:
+                raise frame.damaged("names a schema that is not stored")
+            schema = decode_schema(self.keys.open_record(box, _about_schema(schema_id)))
+            self._schemas[schema_id] = schema
+        return schema
+
+    def unknown(self, schemas: Sequence[Schema]) -> list[Schema]:
+        """Those that this process has neither read nor written."""
+        return [schema for schema in schemas if schema.id not in self._schemas]
+
+    def remember(self, schemas: Sequence[Schema]) -> None:
+        self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def _about_schema(schema_id: int) -> bytes:
+    return b"schema:%d" % schema_id
+
+
+def about_schema(schema: Schema) -> bytes:
+    """What a schema's seal is bound to."""
+    return _about_schema(schema.id)
+
+
+def about_position(pipeline: str) -> bytes:
+    return b"position:" + pipeline.encode()
+
+
+def about_status(pipeline: str) -> bytes:
+    return b"status:" + pipeline.encode()
+
+
+def encode_schema(schema: Schema) -> bytes:
+    return json.dumps([schema.name, schema.names, schema.columns]).encode()
+
+
+def decode_schema(data: bytes) -> Schema:
+    name, names, columns = json.loads(data)
+    return Schema(
+        name,
+        tuple((key, value) for key, value in names),
+        tuple(Column(*column) for column in columns),
+    )
+
+
+def now_us() -> int:
+    """The time in µs since the Unix epoch."""
+    return time.time_ns() // 1000

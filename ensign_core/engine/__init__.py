@@ -1,0 +1,161 @@
+"""What an engine is: it stores sealed frames, topics, positions, group offsets and wrapped keys.
+
+An engine sees bytes only. It never holds a key that opens them, and every method may be called from
+any thread and process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ensign_core.change import Offset, Stage
+from ensign_core.crypto import DataKey
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it is stored. ``topic_id`` is a ULID's 16 bytes, ``bytes`` what its frames take on
+    disk, ``first_offset`` that of the oldest event kept."""
+
+    topic_id: bytes
+    name: str
+    state: Literal["ready", "archived"]
+    events: int
+    bytes: int
+    first_offset: Offset
+    next_offset: Offset
+
+
+@dataclass(frozen=True)
+class Write:
+    """One frame to append: header and sealed body, with commit times in µs."""
+
+    topic_id: bytes
+    topic: str
+    key_id: bytes
+    events: int
+    first_us: int
+    last_us: int
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One frame as it was appended. ``sequence`` rises over all topics in append order."""
+
+    sequence: int
+    topic_id: bytes
+    offset: Offset
+    events: int
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A pipeline's claim to append, taken at its start. A later claim makes it void."""
+
+    pipeline: str
+    number: int
+
+
+class StaleWriteError(Exception):
+    """An append was sealed for a topic or under a key that is no longer current (made at the same
+    time by another process, rotated, revoked). Nothing was written: look again and seal anew."""
+
+
+class Engine(Protocol):
+    """Where frames live. Each method is atomic and durable when it returns."""
+
+    def meta(self) -> Mapping[str, bytes]: ...
+
+    def set_meta(self, values: Mapping[str, bytes]) -> None:
+        """Keep what is not there yet; never overwrites."""
+
+    def topics(self) -> list[Topic]: ...
+
+    def create_topic(self, topic_id: bytes, name: str) -> None:
+        """Make an empty topic; a name that exists stays as it is."""
+
+    def claim(self, pipeline: str) -> Epoch:
+        """Take the pipeline: earlier claims are void, and so is what they held."""
+
+    def append(
+        self,
+        writes: Sequence[Write],
+        schemas: Mapping[int, bytes],
+        epoch: Epoch | None = None,
+        position: bytes | None = None,
+        stage: Stage = Stage.NONE,
+    ) -> list[Offset]:
+        """Append frames of several topics, new schemas and the source's position in one commit.
+        Topics are made as needed. Returns the offset of each frame's first event (-1 if held).
+        Raises StaleWriteError, and ``pipeline.fenced`` if ``epoch`` is not the latest claim."""
+
+    def position(self, pipeline: str) -> bytes | None: ...
+
+    def pipeline_topics(self, pipeline: str) -> list[bytes]:
+        """The topics that a pipeline has appended to."""
+
+    def last_sequence(self) -> int:
+        """The sequence of the newest frame; 0 if there is none."""
+
+    def sequence_at(self, topic_id: bytes, offset: Offset) -> int | None:
+        """The sequence of the frame that holds ``offset`` or comes next; None if there is none."""
+
+    def offset_at(self, topic_id: bytes, time_us: int) -> Offset | None:
+        """The first offset of the first frame whose running maximum of commit times reaches
+        ``time_us``; None if none does."""
+
+    def frames(self, topics: Iterable[bytes], after: int, bytes_max: int) -> list[Stored]:
+        """Frames behind the sequence ``after``, in order, at least one if there is any."""
+
+    def schema(self, schema_id: int) -> bytes | None: ...
+
+    def commit(self, group: str, offsets: Mapping[bytes, Offset]) -> None:
+        """Remember a group's next offsets, by topic id."""
+
+    def groups(self) -> dict[str, dict[bytes, Offset]]: ...
+
+    def data_keys(self, topic_id: bytes | None = None) -> list[DataKey]: ...
+
+    def add_data_key(self, key: DataKey) -> DataKey:
+        """Keep a topic's first key; returns the active one, which may be another's."""
+
+    def key_frames(self) -> dict[bytes, int]:
+        """How many frames each data key sealed."""
+
+    def set_status(self, pipeline: str, status: bytes) -> None: ...
+
+    def statuses(self) -> dict[str, bytes]: ...
+
+    def hold(self, pipeline: str) -> Callable[[], None]:
+        """Mark a pipeline as running until the returned function is called or this process ends.
+        Raises ``pipeline.running`` if another worker has it."""
+
+    def held(self, pipeline: str) -> bool:
+        """Whether a living worker runs the pipeline."""
+
+    def remove_pipeline(self, pipeline: str) -> None:
+        """Forget a pipeline's position, status and held frames; its topics stay."""
+
+    def delete_topic(self, topic_id: bytes) -> None: ...
+
+    def bell(self) -> Bell:
+        """Something to wait on for appends of any process."""
+
+    def close(self) -> None: ...
+
+
+class Bell(Protocol):
+    """Rings when something was appended, by this process or another."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return at once if something was appended since the last wait began, else when it is, or
+        after ``timeout_s``; whether it rang."""
+
+    def wake(self) -> None:
+        """Make a wait in another thread return."""
+
+    def close(self) -> None: ...

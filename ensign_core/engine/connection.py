@@ -1,0 +1,85 @@
+"""One connection to the embedded engine's databases, and SQLite's errors as codes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from ensign_core.engine.tables import KEYS, TABLES
+from ensign_core.errors import EnsignError
+
+BUSY_WAIT_MS_MAX = 30_000
+PAGE_BYTES = 8192
+CHECKPOINT_PAGES = 4096
+WAL_BYTES_KEPT_MAX = 128 << 20
+
+
+def connect(path: Path) -> apsw.Connection:
+    db = apsw.Connection(str(path / "ensign.db"))
+    db.set_busy_timeout(BUSY_WAIT_MS_MAX)
+    for pragma in (
+        f"page_size = {PAGE_BYTES}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        f"journal_size_limit = {WAL_BYTES_KEPT_MAX}",
+        "temp_store = MEMORY",
+    ):
+        db.pragma(*(part.strip() for part in pragma.split("=")))
+    db.execute("ATTACH DATABASE ? AS keys", (str(path / "keys.db"),))
+    for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON"):
+        name, value = (part.strip() for part in pragma.split("="))
+        db.execute(f"PRAGMA keys.{name} = {value}")
+    if not list(db.execute("SELECT 1 FROM keys.sqlite_schema WHERE name = 'data_keys'")):
+        with db:
+            db.execute(TABLES)
+            db.execute(KEYS)
+        for name in ("ensign.db", "keys.db"):
+            (path / name).chmod(0o600)
+    return db
+
+
+@contextlib.contextmanager
+def classified(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into codes, by their class (https://sqlite.org/rescode.html)."""
+    try:
+        yield
+    except apsw.FullError:
+        raise EnsignError(
+            "engine.disk_full",
+            f"The disk that holds {path} is full; nothing was written.",
+            "Free some space: the pipeline goes on by itself.",
+        ) from None
+    except (apsw.BusyError, apsw.LockedError):
+        raise EnsignError(
+            "engine.busy",
+            f"Another process kept {path} locked for {BUSY_WAIT_MS_MAX // 1000} s.",
+            "See which process writes to it; the pipeline tries again by itself.",
+        ) from None
+    except (apsw.CorruptError, apsw.NotADBError):
+        raise EnsignError(
+            "engine.damaged",
+            f"A database file in {path} is damaged.",
+            "Restore the folder from a backup; do not delete it before.",
+        ) from None
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError):
+        raise not_writable(path, "the files cannot be opened for writing") from None
+    except apsw.IOError as error:
+        code = getattr(error, "extendedresult", 0)
+        raise EnsignError(
+            "engine.io_error",
+            f"Reading or writing {path} failed (SQLite code {code}).",
+            "Look at the disk and the kernel's log; nothing was acknowledged that is not on disk.",
+        ) from None
+
+
+def not_writable(path: Path, why: str | None) -> EnsignError:
+    return EnsignError(
+        "engine.not_writable",
+        f"The broker's folder {path} cannot be used: {why}.",
+        "Give a folder that this user may write to, in `broker: path:` or --path.",
+    )

@@ -1,0 +1,353 @@
+"""The embedded engine: one SQLite database in WAL mode with synchronous=FULL, and keys.db.
+
+SQLite comes with apsw rather than with Python, so that the library that holds the data is the same
+on every machine and has the fix of 3.51.3 for databases with several connections in WAL mode.
+Every thread gets a connection of its own. ``keys.db`` is attached to each: a rollback journal and
+secure_delete, so that a destroyed key leaves no copy behind in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from ensign_core.change import Offset, Stage
+from ensign_core.crypto import DataKey
+from ensign_core.engine import Epoch, StaleWriteError, Stored, Topic, Write
+from ensign_core.engine.connection import classified, connect, not_writable
+from ensign_core.engine.running import held, hold
+from ensign_core.engine.wake import FifoBell, ring
+from ensign_core.errors import EnsignError
+
+FRAMES_PER_FETCH_MAX = 1024
+
+
+class SqliteEngine:
+    """Implements `ensign_core.engine.Engine` in the folder ``path``, made at first use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._connections: list[apsw.Connection] = []
+        self._lock = threading.Lock()
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise not_writable(path, error.strerror) from None
+        self._db()
+
+    def _db(self) -> apsw.Connection:
+        """This thread's connection."""
+        db: apsw.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            with classified(self.path):
+                db = connect(self.path)
+            self._local.db = db
+            with self._lock:
+                self._connections.append(db)
+        return db
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[apsw.Connection]:
+        db = self._db()
+        with classified(self.path):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with classified(self.path):
+            return list(self._db().execute(sql, values))
+
+    def close(self) -> None:
+        with self._lock:
+            for db in self._connections:
+                db.close()
+            self._connections.clear()
+        self._local = threading.local()
+
+    def meta(self) -> dict[str, bytes]:
+        return dict(self._rows("SELECT name, value FROM meta"))
+
+    def set_meta(self, values: Mapping[str, bytes]) -> None:
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", list(values.items()))
+
+    def topics(self) -> list[Topic]:
+        return [
+            Topic(*row)
+            for row in self._rows(
+                "SELECT ulid, name, state, events, bytes, "
+                "coalesce((SELECT min(base) FROM frames WHERE topic = topics.id), next_offset), "
+                "next_offset FROM topics ORDER BY name"
+            )
+        ]
+
+    def create_topic(self, topic_id: bytes, name: str) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO topics (ulid, name) VALUES (?, ?)", (topic_id, name))
+
+    def delete_topic(self, topic_id: bytes) -> None:
+        with self._transaction() as db:
+            (number,) = next(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,)))
+            db.execute("DELETE FROM bodies WHERE id IN (SELECT body FROM frames WHERE topic = ?)",
+                       (number,))  # fmt: skip
+            for table in ("frames", "offsets", "pipeline_topics"):
+                db.execute(f"DELETE FROM {table} WHERE topic = ?", (number,))  # noqa: S608
+            db.execute("DELETE FROM topics WHERE id = ?", (number,))
+            db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
+
+    def claim(self, pipeline: str) -> Epoch:
+        with self._transaction() as db:
+            ((number,),) = db.execute(
+                "INSERT INTO pipelines (name, epoch) VALUES (?, 1) "
+                "ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
+                (pipeline,),
+            )
+            _void(db, pipeline)
+        return Epoch(pipeline, number)
+
+    def append(
+        self,
+        writes: Sequence[Write],
+        schemas: Mapping[int, bytes],
+        epoch: Epoch | None = None,
+        position: bytes | None = None,
+        stage: Stage = Stage.NONE,
+    ) -> list[Offset]:
+        with self._transaction() as db:
+            if epoch is not None:
+                _check_epoch(db, epoch)
+            db.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)",
+                           [(_signed(key), box) for key, box in schemas.items()])  # fmt: skip
+            if stage is Stage.RELEASE and epoch is not None:
+                _release(db, epoch.pipeline)
+            offsets = [_write(db, write, epoch, stage) for write in writes]
+            if position is not None and epoch is not None:
+                db.execute("UPDATE pipelines SET position = ? WHERE name = ?",
+                           (position, epoch.pipeline))  # fmt: skip
+        if writes and stage is not Stage.HOLD:
+            ring(self.path / "wake")
+        return offsets
+
+    def position(self, pipeline: str) -> bytes | None:
+        rows = self._rows("SELECT position FROM pipelines WHERE name = ?", pipeline)
+        return rows[0][0] if rows else None
+
+    def pipeline_topics(self, pipeline: str) -> list[bytes]:
+        return [
+            row[0]
+            for row in self._rows(
+                "SELECT ulid FROM pipeline_topics JOIN topics ON topic = id WHERE pipeline = ? "
+                "ORDER BY id",
+                pipeline,
+            )
+        ]
+
+    def last_sequence(self) -> int:
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'frames'")
+        return rows[0][0] if rows else 0
+
+    def sequence_at(self, topic_id: bytes, offset: Offset) -> int | None:
+        rows = self._rows(
+            "SELECT seq FROM frames WHERE topic = (SELECT id FROM topics WHERE ulid = ?1) "
+            "AND base >= coalesce((SELECT max(base) FROM frames WHERE topic = "
+            "(SELECT id FROM topics WHERE ulid = ?1) AND base <= ?2), 0) "
+            "AND base + events > ?2 ORDER BY base LIMIT 1",
+            topic_id,
+            offset,
+        )
+        return rows[0][0] if rows else None
+
+    def offset_at(self, topic_id: bytes, time_us: int) -> Offset | None:
+        rows = self._rows(
+            "SELECT base FROM frames WHERE topic = (SELECT id FROM topics WHERE ulid = ?) "
+            "AND high_us >= ? ORDER BY high_us, base LIMIT 1",
+            topic_id,
+            time_us,
+        )
+        return rows[0][0] if rows else None
+
+    def frames(self, topics: Iterable[bytes], after: int, bytes_max: int) -> list[Stored]:
+        wanted = list(topics)
+        marks = ",".join("?" * len(wanted))
+        found: list[Stored] = []
+        size = 0
+        with classified(self.path):
+            cursor = self._db().execute(
+                "SELECT seq, ulid, base, frames.events, data FROM frames "  # noqa: S608
+                "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
+                f"WHERE seq > ? AND topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
+                "ORDER BY seq LIMIT ?",
+                (after, *wanted, FRAMES_PER_FETCH_MAX),
+            )
+            for row in cursor:
+                if found and size + len(row[4]) > bytes_max:
+                    break
+                found.append(Stored(*row))
+                size += len(row[4])
+            cursor.close()
+        return found
+
+    def schema(self, schema_id: int) -> bytes | None:
+        rows = self._rows("SELECT box FROM schemas WHERE id = ?", _signed(schema_id))
+        return rows[0][0] if rows else None
+
+    def commit(self, group: str, offsets: Mapping[bytes, Offset]) -> None:
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO offsets SELECT ?, id, ? FROM topics WHERE ulid = ? "
+                "ON CONFLICT (name, topic) DO UPDATE SET offset = excluded.offset",
+                [(group, offset, topic_id) for topic_id, offset in offsets.items()],
+            )
+
+    def groups(self) -> dict[str, dict[bytes, Offset]]:
+        groups: dict[str, dict[bytes, Offset]] = {}
+        for name, topic_id, offset in self._rows(
+            "SELECT offsets.name, ulid, offset FROM offsets JOIN topics ON topic = id"
+        ):
+            groups.setdefault(name, {})[topic_id] = offset
+        return groups
+
+    def data_keys(self, topic_id: bytes | None = None) -> list[DataKey]:
+        return [
+            DataKey(*row)
+            for row in self._rows(
+                "SELECT id, topic, wrapped, created, state FROM keys.data_keys "
+                "WHERE ?1 IS NULL OR topic = ?1 ORDER BY created",
+                topic_id,
+            )
+        ]
+
+    def add_data_key(self, key: DataKey) -> DataKey:
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO keys.data_keys VALUES (?, ?, ?, ?, ?)",
+                (key.key_id, key.topic_id, key.wrapped, key.created, key.state),
+            )
+        (active,) = [k for k in self.data_keys(key.topic_id) if k.state == "active"]
+        return active
+
+    def key_frames(self) -> dict[bytes, int]:
+        return dict(self._rows("SELECT key_id, count(*) FROM frames GROUP BY key_id"))
+
+    def set_status(self, pipeline: str, status: bytes) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO statuses VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET status = ?2",
+                (pipeline, status),
+            )
+
+    def statuses(self) -> dict[str, bytes]:
+        return dict(self._rows("SELECT name, status FROM statuses"))
+
+    def hold(self, pipeline: str) -> Callable[[], None]:
+        return hold(self.path / "running", pipeline)
+
+    def held(self, pipeline: str) -> bool:
+        return held(self.path / "running", pipeline)
+
+    def remove_pipeline(self, pipeline: str) -> None:
+        with self._transaction() as db:
+            _void(db, pipeline)
+            db.execute("UPDATE pipelines SET position = NULL, epoch = epoch + 1 WHERE name = ?",
+                       (pipeline,))  # fmt: skip
+            db.execute("DELETE FROM pipeline_topics WHERE pipeline = ?", (pipeline,))
+            db.execute("DELETE FROM statuses WHERE name = ?", (pipeline,))
+
+    def bell(self) -> FifoBell:
+        try:
+            return FifoBell(self.path / "wake")
+        except OSError as error:
+            raise not_writable(self.path, error.strerror) from None
+
+
+def _check_epoch(db: apsw.Connection, epoch: Epoch) -> None:
+    ((number,),) = db.execute("SELECT epoch FROM pipelines WHERE name = ?", (epoch.pipeline,))
+    if number != epoch.number:
+        raise EnsignError(
+            "pipeline.fenced",
+            f"Another worker has taken over the pipeline {epoch.pipeline}.",
+            "Stop one of the two workers; the one that started last goes on.",
+        )
+
+
+def _write(db: apsw.Connection, write: Write, epoch: Epoch | None, stage: Stage) -> Offset:
+    """Append one frame inside the transaction, if its topic and key are current."""
+    alive = list(db.execute("SELECT 1 FROM keys.data_keys WHERE id = ? AND state = 'active'",
+                            (write.key_id,)))  # fmt: skip
+    db.execute("INSERT OR IGNORE INTO topics (ulid, name) VALUES (?, ?)",
+               (write.topic_id, write.topic))  # fmt: skip
+    ((topic, topic_id, state),) = db.execute(
+        "SELECT id, ulid, state FROM topics WHERE name = ?", (write.topic,)
+    )
+    if not alive or topic_id != write.topic_id:
+        raise StaleWriteError
+    if state != "ready":
+        raise EnsignError(
+            "topic.archived",
+            f"The topic {write.topic} is archived and takes no more events.",
+            "Write to another topic.",
+        )
+    if epoch is not None:
+        db.execute("INSERT OR IGNORE INTO pipeline_topics VALUES (?, ?)", (epoch.pipeline, topic))
+    db.execute("INSERT INTO bodies (data) VALUES (?)", (write.frame,))
+    body = db.last_insert_rowid()
+    if stage is Stage.HOLD:
+        assert epoch is not None
+        db.execute("INSERT INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                   (body, epoch.pipeline, topic, write.events, write.first_us, write.last_us,
+                    write.key_id, len(write.frame)))  # fmt: skip
+        return -1
+    return _place(db, topic, body, write.events, write.last_us, write.key_id, len(write.frame))
+
+
+def _place(
+    db: apsw.Connection, topic: int, body: int, events: int, last_us: int, key_id: bytes, size: int
+) -> Offset:
+    """Give a stored body its offsets: it is readable once the transaction commits."""
+    ((following, high_us),) = db.execute(
+        "UPDATE topics SET next_offset = next_offset + ?2, events = events + ?2, "
+        "bytes = bytes + ?3, high_us = max(high_us, ?4) WHERE id = ?1 "
+        "RETURNING next_offset, high_us",
+        (topic, events, size, last_us),
+    )
+    base: Offset = following - events
+    db.execute(
+        "INSERT INTO frames (topic, base, events, high_us, key_id, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (topic, base, events, high_us, key_id, body),
+    )
+    return base
+
+
+def _release(db: apsw.Connection, pipeline: str) -> None:
+    for body, topic, events, last_us, key_id, size in list(
+        db.execute(
+            "SELECT body, topic, events, last_us, key_id, bytes FROM held WHERE pipeline = ? "
+            "ORDER BY body",
+            (pipeline,),
+        )
+    ):
+        _place(db, topic, body, events, last_us, key_id, size)
+    db.execute("DELETE FROM held WHERE pipeline = ?", (pipeline,))
+
+
+def _void(db: apsw.Connection, pipeline: str) -> None:
+    db.execute("DELETE FROM bodies WHERE id IN (SELECT body FROM held WHERE pipeline = ?)",
+               (pipeline,))  # fmt: skip
+    db.execute("DELETE FROM held WHERE pipeline = ?", (pipeline,))
+
+
+def _signed(schema_id: int) -> int:
+    """SQLite's integers are signed, fingerprints are not."""
+    return schema_id - (1 << 64) if schema_id >= 1 << 63 else schema_id

@@ -1,0 +1,64 @@
+"""The tables of the embedded engine. Nothing of a row and no column's name is in a clear column.
+
+``bodies`` are apart from ``frames``, so that looking frames up reads a few pages, and a held frame
+becomes readable by one small row. ``frames.high_us`` is the running maximum of commit times in the
+topic, so that a time is found by an index although commit times are not monotone.
+"""
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS topics (
+    id INTEGER PRIMARY KEY,
+    ulid BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL DEFAULT 'ready',
+    events INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    next_offset INTEGER NOT NULL DEFAULT 0,
+    high_us INTEGER NOT NULL DEFAULT -9223372036854775808
+) STRICT;
+CREATE TABLE IF NOT EXISTS bodies (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS frames (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic INTEGER NOT NULL REFERENCES topics (id),
+    base INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    high_us INTEGER NOT NULL,
+    key_id BLOB NOT NULL,
+    body INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS frames_by_offset ON frames (topic, base, events);
+CREATE INDEX IF NOT EXISTS frames_by_time ON frames (topic, high_us, base);
+CREATE TABLE IF NOT EXISTS held (
+    body INTEGER PRIMARY KEY,
+    pipeline TEXT NOT NULL,
+    topic INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    first_us INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    key_id BLOB NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS schemas (id INTEGER PRIMARY KEY, box BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS pipelines (
+    name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, position BLOB
+) STRICT;
+CREATE TABLE IF NOT EXISTS pipeline_topics (
+    pipeline TEXT NOT NULL, topic INTEGER NOT NULL, PRIMARY KEY (pipeline, topic)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS offsets (
+    name TEXT NOT NULL, topic INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (name, topic)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS statuses (name TEXT PRIMARY KEY, status BLOB NOT NULL) STRICT;
+"""
+
+KEYS = """
+CREATE TABLE IF NOT EXISTS keys.data_keys (
+    id BLOB PRIMARY KEY,
+    topic BLOB NOT NULL,
+    wrapped BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    state TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS keys.one_active ON data_keys (topic) WHERE state = 'active';
+"""

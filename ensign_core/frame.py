@@ -1,0 +1,200 @@
+"""The frame: a sealed batch of one topic, the unit on disk and on the wire. A pure codec.
+
+A frame is a clear header and a sealed body. The header is the authenticated data of the seal:
+
+    0   4  magic "ENSF"          32  8  last commit time     all integers little-endian,
+    4   1  version, 1            40 16  key id               times in µs since the Unix epoch
+    5   3  zero                  56 16  session
+    8  16  topic id (ULID)       72  8  counter
+    24  8  first commit time     80  4  count of events
+
+The body is `pack`'s columns, compressed with zstd and then sealed with AES-256-GCM
+(`ensign_core.crypto`). Nothing of a row and no name of a column is outside the seal.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from array import array
+from itertools import accumulate, chain
+from operator import sub
+from typing import NamedTuple
+
+import zstandard
+
+from ensign_core.change import Batch, Run, Schema, Tx
+from ensign_core.errors import EnsignError
+
+VERSION = 1
+BODY_BYTES_MAX = 1 << 30
+"""The largest body that `unpack` accepts: guards against a damaged or hostile length."""
+
+_MAGIC = b"ENSF"
+_header = struct.Struct("<4sB3x16sqq16s16sQI")
+_counts = struct.Struct("<IHIII")
+_NO_TIME = -(1 << 63)
+_compressor = zstandard.ZstdCompressor(level=1, write_content_size=True, threads=0)
+HEADER_BYTES = _header.size
+
+
+class Header(NamedTuple):
+    """The clear part of a frame, all of it known before the append."""
+
+    topic_id: bytes
+    first_us: int
+    last_us: int
+    key_id: bytes
+    session: bytes
+    counter: int
+    events: int
+
+    def encode(self) -> bytes:
+        topic_id, first, last, key_id, session, counter, events = self
+        return _header.pack(_MAGIC, VERSION, topic_id, first, last, key_id, session, counter, events)
+
+
+def parse(frame: bytes) -> tuple[Header, bytes, bytes]:
+    """The header, its bytes as authenticated, and the sealed body. Raises ``frame.damaged`` and,
+    for a frame of a later Ensign, ``frame.version_unknown``."""
+    if len(frame) < HEADER_BYTES:
+        raise damaged("is too short")
+    magic, version, topic_id, first, last, key_id, session, counter, count = _header.unpack_from(
+        frame
+    )
+    if magic != _MAGIC:
+        raise damaged("does not begin as a frame does")
+    if version != VERSION:
+        raise EnsignError(
+            "frame.version_unknown",
+            f"A frame has the version {version}; this Ensign reads version {VERSION}.",
+            "Read it with the Ensign that wrote it, or a later one.",
+        )
+    header = Header(topic_id, first, last, key_id, session, counter, count)
+    return header, frame[:HEADER_BYTES], frame[HEADER_BYTES:]
+
+
+def pack(batch: Batch) -> bytes:
+    """The batch's columns, compressed: what a writer seals. Schemas go in by their ids only; the
+    engine keeps each schema once."""
+    txs: dict[int, int] = {}
+    distinct: list[Tx] = []
+    run_txs = array("I")
+    for run in batch.runs:
+        place = txs.setdefault(id(run.tx), len(distinct))
+        if place == len(distinct):
+            distinct.append(run.tx)
+        run_txs.append(place)
+    ends = batch.ends
+    sizes = array("I", map(sub, ends, chain((0,), ends)))
+    times = array("q", [_NO_TIME if t.committed_at is None else t.committed_at for t in distinct])
+    text = json.dumps([(t.id, t.position) for t in distinct], separators=(",", ":")).encode()
+    counts = _counts.pack(
+        len(batch.ops), len(batch.schemas), len(batch.runs), len(distinct), len(text)
+    )
+    columns: list[bytes | bytearray] = [
+        counts,
+        _little(array("Q", [schema.id for schema in batch.schemas])),
+        batch.ops,
+        _little(batch.schema_ids),
+        _little(sizes),
+        _little(array("I", [run.start for run in batch.runs])),
+        _little(array("I", [run.ordinal for run in batch.runs])),
+        _little(run_txs),
+        _little(times),
+        text,
+        batch.body,
+    ]
+    return _compressor.compress(b"".join(columns))
+
+
+def schema_ids(packed: bytes) -> list[int]:
+    """The ids of the schemas that a packed body refers to."""
+    return _columns(_decompress(packed))[1].tolist()
+
+
+def unpack(packed: bytes, schemas: dict[int, Schema], header: Header, offset: int) -> Batch:
+    """The batch again, with ``offset`` as that of its first event. ``schemas`` must hold the ids
+    that the body names, or KeyError says which is missing; ``frame.damaged`` where it does not
+    fit."""
+    counts, ids, rest, at = _columns(_decompress(packed))
+    events, _, runs, txs, text_bytes = counts
+    take = _Cursor(rest, at)
+    ops = take.bytes(events)
+    index = take.array("H", events)
+    sizes = take.array("I", events)
+    starts, ordinals, run_txs = (take.array("I", runs) for _ in range(3))
+    times = take.array("q", txs)
+    text = take.bytes(text_bytes)
+    body = rest[take.at :]
+    ends = array("I", accumulate(sizes))
+    if events != header.events or (ends[-1] if events else 0) != len(body):
+        raise damaged("has columns that do not agree")
+    try:
+        distinct = [
+            Tx(tx_id, position, None if time == _NO_TIME else time)
+            for (tx_id, position), time in zip(json.loads(text), times, strict=True)
+        ]
+        numbered = [
+            Run(start, ordinal, distinct[tx])
+            for start, ordinal, tx in zip(starts, ordinals, run_txs, strict=True)
+        ]
+    except (ValueError, IndexError):
+        raise damaged("has transactions that do not agree") from None
+    found = [schemas[schema] for schema in ids]
+    if events and max(index) >= len(found):
+        raise damaged("names a schema that it does not list")
+    return Batch(ops, index, ends, body, numbered, found, offset=offset)
+
+
+class _Cursor:
+    """Takes columns off a buffer, refusing to read past its end."""
+
+    def __init__(self, buffer: bytes, at: int) -> None:
+        self._buffer = buffer
+        self.at = at
+
+    def bytes(self, size: int) -> bytes:
+        start, self.at = self.at, self.at + size
+        if self.at > len(self._buffer):
+            raise damaged("is cut off")
+        return self._buffer[start : self.at]
+
+    def array(self, code: str, items: int) -> array[int]:
+        column: array[int] = array(code)
+        column.frombytes(self.bytes(items * column.itemsize))
+        if sys.byteorder == "big":
+            column.byteswap()
+        return column
+
+
+def _columns(data: bytes) -> tuple[tuple[int, int, int, int, int], array[int], bytes, int]:
+    take = _Cursor(data, 0)
+    counts = _counts.unpack(take.bytes(_counts.size))
+    return counts, take.array("Q", counts[1]), data, take.at
+
+
+def _decompress(packed: bytes) -> bytes:
+    try:
+        size = zstandard.frame_content_size(packed)
+        if not 0 <= size <= BODY_BYTES_MAX:
+            raise damaged("says it holds more than a frame may")
+        return zstandard.ZstdDecompressor().decompress(packed)
+    except zstandard.ZstdError:
+        raise damaged("does not decompress") from None
+
+
+def _little(column: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        column = array(column.typecode, column)
+        column.byteswap()
+    return column.tobytes()
+
+
+def damaged(how: str) -> EnsignError:
+    return EnsignError(
+        "frame.damaged",
+        f"A frame {how}.",
+        "Restore the broker's folder from a backup; the offsets before it can still be read.",
+    )

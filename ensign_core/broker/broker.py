@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from ulid import ULID
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.vault import Vault, about_position, about_status, now_us
 from ensign_core.broker.writer import Writer
-from ensign_core.change import BatchBuilder, Offset, Op, Position, Tx, event_schema
+from ensign_core.change import Batch, BatchBuilder, Offset, Op, Position, Tx, event_schema
 from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
@@ -165,16 +165,7 @@ class Broker:
         """Append events to a topic, made if need be. Returns the last one's offset (that of the
         topic's end less one if there were none) once they are on the disk."""
         check_topic_name(topic)
-        builder = BatchBuilder().begin(Tx(None, "", now_us()))
-        schema = event_schema(topic)
-        for event in events:
-            metadata = json.dumps(dict(event.metadata)) if event.metadata else None
-            builder.add(
-                Op.EVENT,
-                schema,
-                new_image([event.key, event.data, metadata, event.mimetype, event.type]),
-            )
-        batch = builder.take(None)
+        batch = event_batch(topic, events)
         with self._lock:
             if not len(batch):
                 return self.create_topic(topic).next_offset - 1
@@ -188,27 +179,46 @@ class Broker:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
         ``start``. Raises ``topic.unknown``."""
         ids = {self._find(name).topic_id: name for name in topics}
-        return Reader(self._vault, lambda: ids, self._starts(ids, start, group))
+        committed = self._engine.groups().get(group, {}) if group else {}
+        starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
+        return Reader(self._vault, lambda: ids, starts.__getitem__)
 
-    def pipeline_reader(self, pipeline: str, group: str, start: Start = "start") -> Reader:
-        """Read whatever a pipeline writes, topics that it makes later included (from their start).
-        Where the group begins is remembered at once."""
+    def pipeline_reader(
+        self,
+        pipeline: str,
+        group: str,
+        start: Start = "start",
+        known: Mapping[str, Offset] | None = None,
+    ) -> Reader:
+        """Read whatever a pipeline writes, topics that it makes later included (from their start),
+        its dead letters not. A new group begins at ``start``, which is remembered at once; what a
+        sink's target has ``known`` by topic name goes before what the group committed (I7)."""
 
         def topics() -> dict[bytes, str]:
-            names = {topic.topic_id: topic.name for topic in self._engine.topics()}
-            return {key: names[key] for key in self._engine.pipeline_topics(pipeline)}
+            names = self._names()
+            return {
+                key: names[key]
+                for key in self._engine.pipeline_topics(pipeline)
+                if not names[key].endswith(".dead-letters")
+            }
 
         if group not in self._engine.groups() and start != "start":
-            begin = self._starts(topics(), start, None)
-            self._engine.commit(group, {key: begin(key) for key in topics()})
-        return Reader(self._vault, topics, self._starts({}, "start", group))
+            self._engine.commit(
+                group, {key: self.offset(name, start) for key, name in topics().items()}
+            )
+        committed = self._engine.groups().get(group, {})
 
-    def _starts(
-        self, ids: Mapping[bytes, str], start: Start, group: str | None
-    ) -> Any:  # Callable[[bytes], Offset]
-        committed = self._engine.groups().get(group, {}) if group else {}
-        begin = {key: self.offset(name, start) for key, name in ids.items() if key not in committed}
-        return lambda key: committed.get(key, begin.get(key, 0))
+        def begin(topic_id: bytes) -> Offset:
+            if known is not None:
+                name = self._names()[topic_id]
+                if name in known:
+                    return known[name]
+            return committed.get(topic_id, 0)
+
+        return Reader(self._vault, topics, begin)
+
+    def _names(self) -> dict[bytes, str]:
+        return {topic.topic_id: topic.name for topic in self._engine.topics()}
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -261,12 +271,31 @@ class Broker:
 
     def pipeline_topics(self, pipeline: str) -> list[str]:
         """The names of the topics that a pipeline has written to."""
-        names = {topic.topic_id: topic.name for topic in self._engine.topics()}
+        names = self._names()
         return [names[key] for key in self._engine.pipeline_topics(pipeline)]
+
+    def hold(self, pipeline: str) -> Callable[[], None]:
+        """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""
+        return self._engine.hold(pipeline)
+
+    def held(self, pipeline: str) -> bool:
+        """Whether a living worker runs the pipeline."""
+        return self._engine.held(pipeline)
 
     def remove_pipeline(self, pipeline: str) -> None:
         """Forget a pipeline; its topics stay."""
         self._engine.remove_pipeline(pipeline)
+
+
+def event_batch(topic: str, events: Iterable[Event]) -> Batch:
+    """Events as a batch of the fixed event schema, committed now."""
+    builder = BatchBuilder().begin(Tx(None, "", now_us()))
+    schema = event_schema(topic)
+    for event in events:
+        metadata = json.dumps(dict(event.metadata)) if event.metadata else None
+        values = [event.key, event.data, metadata, event.mimetype, event.type]
+        builder.add(Op.EVENT, schema, new_image(values))
+    return builder.take(None)
 
 
 def check_topic_name(name: str) -> None:

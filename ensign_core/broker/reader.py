@@ -35,6 +35,7 @@ class Reader:
         self._next: dict[bytes, Offset] = {}
         self._after = 0
         self._bell: Bell = vault.engine.bell()
+        self._woken = False
         self._look()
 
     def _look(self) -> bool:
@@ -73,7 +74,8 @@ class Reader:
                 return batches
             remaining = deadline - time.monotonic()
             if not stored:
-                if remaining <= 0:
+                if remaining <= 0 or self._woken:
+                    self._woken = False
                     return []
                 self._bell.wait(min(remaining, LOOK_AGAIN_S_MAX))
 
@@ -91,6 +93,7 @@ class Reader:
 
     def wake(self) -> None:
         """Make a `fetch` in another thread return early, with nothing."""
+        self._woken = True
         self._bell.wake()
 
     def close(self) -> None:

@@ -35,6 +35,7 @@ class SqliteEngine:
         self._local = threading.local()
         self._connections: list[apsw.Connection] = []
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -55,7 +56,8 @@ class SqliteEngine:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
         db = self._db()
-        with classified(self.path):
+        # Threads of this process wait here, where nobody polls; other processes are polled for.
+        with self._writing, classified(self.path):
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db

@@ -1,0 +1,104 @@
+"""The loop from topics into a sink: read, write, flush, commit the offset."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from ensign_core.broker import Broker, Reader
+from ensign_core.change import Batch, Offset
+from ensign_core.metrics import EVENTS_DELIVERED
+from ensign_core.plugin import Connector, ConnectorConfig, Sink
+from ensign_core.run.context import RunContext, dead_letter_topic
+from ensign_core.run.part import Part
+
+FLUSH_BYTES_MAX = 8 << 20
+FLUSH_S_MAX = 1.0
+FLUSH_IDLE_S = 0.05
+"""How long written events wait for more before they are flushed."""
+
+
+class Egress(Part):
+    """A sink's thread. ``until`` gives the offsets that must be committed before it may end, once
+    the source is done; None while it is not."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        pipeline: str,
+        sink: str,
+        connector: Connector[Any],
+        config: ConnectorConfig,
+        begin: Literal["start", "end"],
+        *,
+        wait_s: float | None = None,
+        until: Callable[[], Mapping[str, Offset] | None] = lambda: None,
+    ) -> None:
+        super().__init__(pipeline, sink, wait_s)
+        self.group = f"{pipeline}/{sink}"
+        self._broker = broker
+        self._connector = connector
+        self._config = config
+        self._begin = begin
+        self._until = until
+        self._context = RunContext(pipeline, self.progress)
+        self._reader: Reader | None = None
+
+    def wake(self) -> None:
+        """Called by another thread: look at ``stop`` and ``until`` now."""
+        if self._reader is not None:
+            self._reader.wake()
+
+    def live(self, stop: threading.Event) -> None:
+        """One life of the sink: from the last committed offset on."""
+        self._context.take_letters()
+        sink: Sink = self._connector.make(self._config, self._context)
+        try:
+            known = sink.open()  # I7
+            reader = self._broker.pipeline_reader(self.pipeline, self.group, self._begin, known)
+            self._reader = reader
+            try:
+                self._deliver(sink, reader, stop)
+            finally:
+                self._reader = None
+                reader.close()
+        finally:
+            sink.close()
+
+    def _deliver(self, sink: Sink, reader: Reader, stop: threading.Event) -> None:
+        written: list[Batch] = []
+        since = 0.0
+        while True:
+            ending = stop.is_set() or self._reached(reader)
+            batches = [] if ending else reader.fetch(FLUSH_IDLE_S if written else 1.0)
+            for batch in batches:
+                sink.write(batch)
+            if batches and not written:
+                since = time.monotonic()
+            written += batches
+            size = sum(len(batch.body) for batch in written)
+            late = time.monotonic() - since >= FLUSH_S_MAX
+            if written and (not batches or late or size >= FLUSH_BYTES_MAX):
+                self._flush(sink, reader, written)
+                written = []
+            if ending:
+                return
+
+    def _flush(self, sink: Sink, reader: Reader, written: list[Batch]) -> None:
+        sink.flush()
+        letters = self._context.take_letters()
+        if letters:
+            self._broker.publish(dead_letter_topic(self.pipeline), letters)
+        self._broker.commit(self.group, reader.offsets)  # I6
+        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(sum(map(len, written)))
+        self.went_well()
+
+    def _reached(self, reader: Reader) -> bool:
+        """Whether everything is read that the source produced before it was done."""
+        ends = self._until()
+        if ends is None:
+            return False
+        offsets = reader.offsets
+        return all(offsets.get(topic, 0) >= end for topic, end in ends.items())

@@ -1,0 +1,128 @@
+"""The loop from a source into topics: read, append with the position, synced, ack."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ensign_core.broker import Broker, Writer
+from ensign_core.broker.broker import event_batch
+from ensign_core.change import Batch, Position, Schema, Stage
+from ensign_core.metrics import (
+    APPEND_SECONDS,
+    BYTES_APPENDED,
+    COMMIT_TO_DURABLE,
+    EVENTS_APPENDED,
+)
+from ensign_core.plugin import Connector, ConnectorConfig, Source
+from ensign_core.run.context import RunContext, dead_letter_topic
+from ensign_core.run.part import Part
+
+HEARTBEAT_S = 1.0
+
+Observer = Callable[[Batch, int], None]
+"""Told each batch and the time in µs when it had been synced; for the demo and the benches."""
+
+
+class Ingest(Part):
+    """A pipeline's source thread. Owns the source, and a writer per life of it (I1, I9)."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        pipeline: str,
+        connector: Connector[Any],
+        config: ConnectorConfig,
+        topic_of: Callable[[Schema], str],
+        *,
+        until_caught_up: bool = False,
+        wait_s: float | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        super().__init__(pipeline, "source", wait_s)
+        self._broker = broker
+        self._connector = connector
+        self._config = config
+        self._topic_of = topic_of
+        self._until_caught_up = until_caught_up
+        self._observer = observer
+        self._context = RunContext(pipeline, self.progress)
+        self._topics: dict[Schema, str] = {}
+
+    def live(self, stop: threading.Event) -> None:
+        """One life of the source: from the last durable position until stop, end or error."""
+        self._context.take_letters()
+        writer = self._broker.writer(self.pipeline)
+        source: Source = self._connector.make(self._config, self._context)
+        try:
+            synced = self._broker.position(self.pipeline)
+            source.open(synced)
+            self._stream(source, writer, synced, stop)
+        finally:
+            source.close()
+
+    def _stream(
+        self, source: Source, writer: Writer, synced: Position | None, stop: threading.Event
+    ) -> None:
+        acked_at = time.monotonic()
+        while not stop.is_set():
+            batch = source.read(HEARTBEAT_S)
+            if batch is not None:
+                synced = self._append(writer, batch, synced)
+                self.went_well()
+            now = time.monotonic()
+            if synced is not None and (batch is not None or now - acked_at >= HEARTBEAT_S):
+                source.ack(synced)  # I5: after the sync, and nowhere else
+                acked_at = now
+            if self._until_caught_up and source.caught_up():
+                return
+
+    def _append(self, writer: Writer, batch: Batch, synced: Position | None) -> Position | None:
+        """Make a batch durable; returns what may be acked then."""
+        started = time.monotonic()
+        parts = self._route(batch)
+        letters = self._context.take_letters()
+        if letters:
+            topic = dead_letter_topic(self.pipeline)
+            parts.append((topic, event_batch(topic, letters)))
+        held = batch.stage is Stage.HOLD
+        position = None if held else batch.position
+        writer.append(parts, position, batch.stage)
+        self._observe(batch, time.monotonic() - started)
+        return synced if held else batch.position
+
+    def _route(self, batch: Batch) -> list[tuple[str, Batch]]:
+        """The batch by topic: one frame per topic, in one append."""
+        topics = [self._topic(schema) for schema in batch.schemas]
+        distinct = dict.fromkeys(topics)
+        if len(distinct) == 1:
+            return [(topics[0], batch)]
+        indexes: dict[str, list[int]] = {topic: [] for topic in distinct}
+        places = [indexes[topic].append for topic in topics]
+        for index, schema_id in enumerate(batch.schema_ids):
+            places[schema_id](index)
+        return [(topic, batch.pick(picked)) for topic, picked in indexes.items() if picked]
+
+    def _topic(self, schema: Schema) -> str:
+        topic = self._topics.get(schema)
+        if topic is None:
+            topic = self._topics[schema] = self._topic_of(schema)
+        return topic
+
+    def _observe(self, batch: Batch, append_s: float) -> None:
+        now_us = time.time_ns() // 1000
+        if len(batch):
+            EVENTS_APPENDED.labels(self.pipeline).inc(len(batch))
+            BYTES_APPENDED.labels(self.pipeline).inc(len(batch.body))
+            APPEND_SECONDS.labels(self.pipeline).observe(append_s)
+            oldest, newest = batch.runs[0].tx, batch.runs[-1].tx
+            if oldest.committed_at is not None:
+                COMMIT_TO_DURABLE.labels(self.pipeline).observe(
+                    max(0, now_us - oldest.committed_at) / 1e6
+                )
+            if newest.committed_at is not None:
+                self.progress.committed_us = newest.committed_at
+        if self._observer is not None:
+            self._observer(batch, now_us)

@@ -1,0 +1,153 @@
+"""One pipeline in this process: its threads, its status, its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ensign_core.broker import Broker
+from ensign_core.change import Offset, Schema
+from ensign_core.errors import EnsignError
+from ensign_core.plugin import Connector, ConnectorConfig
+from ensign_core.run.egress import Egress
+from ensign_core.run.ingest import Ingest, Observer
+from ensign_core.run.part import Part
+
+REPORT_S = 1.0
+DRAIN_S_MAX = 30.0
+
+
+@dataclass(frozen=True)
+class SinkPlan:
+    """A sink to run: ``begin`` says where one that was never seen starts."""
+
+    connector: Connector[Any]
+    config: ConnectorConfig
+    begin: Literal["start", "end"] = "start"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pipeline to run, as the config declares it. ``topic_of`` names the topic of a schema."""
+
+    name: str
+    connector: Connector[Any]
+    config: ConnectorConfig
+    topic_of: Callable[[Schema], str]
+    sinks: Mapping[str, SinkPlan]
+
+
+class Pipeline:
+    """Runs a plan until `stop` is called, its source is done, or a part of it fails."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        plan: Plan,
+        *,
+        until_caught_up: bool = False,
+        wait_s: float | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._broker = broker
+        self._plan = plan
+        self._until_caught_up = until_caught_up
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._ends: dict[str, Offset] | None = None
+        self._source_done = False
+        self._reported: dict[str, Any] = {}
+        self.source = Ingest(
+            broker, plan.name, plan.connector, plan.config, plan.topic_of,
+            until_caught_up=until_caught_up, wait_s=wait_s, observer=observer,
+        )  # fmt: skip
+        self.sinks = [
+            Egress(
+                broker, plan.name, name, sink.connector, sink.config, sink.begin,
+                wait_s=wait_s, until=lambda: self._ends,
+            )
+            for name, sink in plan.sinks.items()
+        ]  # fmt: skip
+
+    def stop(self) -> None:
+        """Drain: finish and flush what is under way. Safe in a signal handler and any thread."""
+        self._stopping.set()
+        self._ended.set()
+        for sink in self.sinks:
+            sink.wake()
+
+    def run(self) -> EnsignError | None:
+        """Block until the pipeline has ended; the error that ended it, if one did. What goes wrong
+        in one part stops the others, since they are useless without it."""
+        release = self._broker.hold(self._plan.name)
+        try:
+            threads = [
+                threading.Thread(target=self._part, args=(part,), name=part.name, daemon=True)
+                for part in self._parts()
+            ]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads) and not self._stopping.is_set():
+                self._ended.wait(REPORT_S)
+                self._ended.clear()
+                self._advance()
+                self.report()
+            self.stop()
+            deadline = time.monotonic() + DRAIN_S_MAX
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            self.report(final=True)
+        finally:
+            release()
+        return self.error
+
+    @property
+    def error(self) -> EnsignError | None:
+        """What ended the pipeline."""
+        return next((part.error for part in self._parts() if part.error is not None), None)
+
+    def _parts(self) -> list[Part]:
+        return [self.source, *self.sinks]
+
+    def _part(self, part: Part) -> None:
+        part.run(self._stopping)
+        if part is self.source:
+            self._source_done = True
+        self._ended.set()
+
+    def _advance(self) -> None:
+        """After a part has ended: stop all if it failed, or let the sinks finish what is there."""
+        if self.error is not None:
+            self.stop()
+        elif self._source_done and self._until_caught_up and self._ends is None:
+            names = self._broker.pipeline_topics(self._plan.name)
+            self._ends = {name: self._broker.topic(name).next_offset for name in names}
+            for sink in self.sinks:
+                sink.wake()
+
+    def report(self, *, final: bool = False) -> None:
+        """Leave the status for `ensign status`, if it changed."""
+        progress = self.source.progress
+        error = self.error or next(
+            (part.progress.error for part in self._parts() if part.progress.error), None
+        )
+        state = "failed" if self.error else "stopped" if final else progress.state
+        status = {
+            "state": state,
+            "position": progress.position,
+            "lag_bytes": progress.lag_bytes,
+            "committed_us": progress.committed_us,
+            "detail": progress.detail,
+            "error": error.as_dict() if error else None,
+        }
+        if status != self._reported:
+            try:
+                self._broker.set_status(self._plan.name, status)
+            except EnsignError as failure:
+                # The disk may be full just now; the parts meet that error themselves.
+                if final and error is None:
+                    raise failure from None
+            self._reported = status

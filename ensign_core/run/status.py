@@ -1,0 +1,65 @@
+"""What `ensign status` shows: what pipelines left, seen together with their topics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from ensign_core.broker import Broker, TopicInfo
+
+
+def statuses(broker: Broker, pipelines: Iterable[str]) -> list[dict[str, Any]]:
+    """One object per pipeline with the fields of the public contract. A pipeline whose worker is
+    gone is ``stopped``, whatever it left, unless it had ``failed``."""
+    left = broker.statuses()
+    topics = broker.topics()
+    return [_status(broker, name, left.get(name, {}), topics) for name in pipelines]
+
+
+def _status(
+    broker: Broker, name: str, left: dict[str, Any], topics: list[TopicInfo]
+) -> dict[str, Any]:
+    state = left.get("state", "stopped")
+    if state != "failed" and not broker.held(name):
+        state = "stopped"
+    mine = set(broker.pipeline_topics(name))
+    sinks: dict[str, list[dict[str, Any]]] = {}
+    for topic in topics:
+        for group, offset in topic.groups.items():
+            pipeline, _, sink = group.partition("/")
+            if pipeline == name and sink and topic.name in mine:
+                lag = topic.next_offset - offset
+                sinks.setdefault(sink, []).append(
+                    {"topic": topic.name, "offset": offset, "lag_events": lag}
+                )
+    summed = [
+        {
+            "name": sink,
+            "offset": sum(entry["offset"] for entry in entries),
+            "lag_events": sum(entry["lag_events"] for entry in entries),
+            "topics": entries,
+        }
+        for sink, entries in sorted(sinks.items())
+    ]
+    return {
+        "pipeline": name,
+        "state": state,
+        "position": left.get("position"),
+        "lag_bytes": left.get("lag_bytes"),
+        "lag_events": max((sink["lag_events"] for sink in summed), default=0),
+        "lag_seconds": _lag_seconds(left),
+        "detail": left.get("detail"),
+        "error": left.get("error"),
+        "sinks": summed,
+    }
+
+
+def _lag_seconds(left: dict[str, Any]) -> float | None:
+    """How old the last captured commit is while the source's log is ahead; 0 when it is not."""
+    lag_bytes, committed_us = left.get("lag_bytes"), left.get("committed_us")
+    if lag_bytes == 0:
+        return 0.0
+    if lag_bytes is None or committed_us is None:
+        return None
+    return round(max(0.0, time.time() - float(committed_us) / 1e6), 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from ensign_core.plugin import Connector, ConnectorConfig
 from ensign_core.run.egress import Egress
 from ensign_core.run.ingest import Ingest, Observer
 from ensign_core.run.part import Part
+
+_logger = logging.getLogger("ensign")
 
 REPORT_S = 1.0
 DRAIN_S_MAX = 30.0
@@ -60,6 +63,7 @@ class Pipeline:
         self._ends: dict[str, Offset] | None = None
         self._source_done = False
         self._reported: dict[str, Any] = {}
+        self._said: tuple[str, str | None] | None = None
         self.source = Ingest(
             broker, plan.name, plan.connector, plan.config, plan.topic_of,
             until_caught_up=until_caught_up, wait_s=wait_s, observer=observer,
@@ -143,11 +147,26 @@ class Pipeline:
             "detail": progress.detail,
             "error": error.as_dict() if error else None,
         }
-        if status != self._reported:
-            try:
-                self._broker.set_status(self._plan.name, status)
-            except EnsignError as failure:
-                # The disk may be full just now; the parts meet that error themselves.
-                if final and error is None:
-                    raise failure from None
-            self._reported = status
+        if status == self._reported:
+            return
+        self._log(state, error)
+        try:
+            self._broker.set_status(self._plan.name, status)
+        except EnsignError:
+            # The disk may be full just now; the parts meet that error themselves, and say so.
+            return
+        self._reported = status
+
+    def _log(self, state: str, error: EnsignError | None) -> None:
+        """A line per change of state: silence is normal operation."""
+        said = state, error.code if error else None
+        if said == self._said:
+            return
+        self._said = said
+        if error is None:
+            _logger.info("%s: %s", self._plan.name, state)
+        else:
+            _logger.warning(
+                "%s: %s: %s: %s %s", self._plan.name, state, error.code, error.sentence,
+                error.remedy,
+            )  # fmt: skip

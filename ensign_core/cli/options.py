@@ -1,0 +1,89 @@
+"""Options that several commands share, and what they open."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from connectors.registry import connector
+
+from ensign_core.broker import Broker
+from ensign_core.broker.broker import Start
+from ensign_core.cli.output import notice
+from ensign_core.config import BrokerConfig, Config, EnvKeys, FileKeys, load
+from ensign_core.crypto import EnvironmentProvider, FileProvider, KeyProvider
+from ensign_core.errors import EnsignError
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Take the broker's folder and key from this file.")
+]
+PathOption = Annotated[Path | None, typer.Option("--path", help="The broker's folder.")]
+KeysOption = Annotated[
+    Path | None, typer.Option("--keys", help="The key file, if it is not PATH.keys.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def load_config(path: Path) -> Config:
+    """The config, with the connectors that are installed."""
+    return load(path, connector)
+
+
+def open_configured(config: BrokerConfig, *, create: bool) -> Broker:
+    """The broker that a config names; says where a new key was made."""
+    keys: KeyProvider | None = None
+    if isinstance(config.keys, FileKeys):
+        keys = FileProvider(config.keys.path)
+    elif isinstance(config.keys, EnvKeys):
+        keys = EnvironmentProvider(config.keys.variable)
+    return _opened(config.path, keys, create=create)
+
+
+def open_broker(
+    config: Path | None, path: Path | None, keys: Path | None, *, create: bool = False
+) -> Broker:
+    """The broker that ``--config`` or ``--path`` and ``--keys`` name."""
+    if config is not None:
+        if path is not None or keys is not None:
+            raise EnsignError(
+                "usage.conflict",
+                "--config and --path (or --keys) were both given.",
+                "Give the one that names the broker you mean.",
+            )
+        return open_configured(load_config(config).broker, create=create)
+    if path is None:
+        raise EnsignError(
+            "usage.no_broker",
+            "The command needs to know which broker.",
+            "Give --config FILE, or --path with the broker's folder.",
+        )
+    return _opened(path, FileProvider(keys) if keys is not None else None, create=create)
+
+
+def _opened(path: Path, keys: KeyProvider | None, *, create: bool) -> Broker:
+    broker = Broker.open(path, keys, create=create)
+    if broker.notice:
+        notice(broker.notice)
+    return broker
+
+
+def parse_start(text: str) -> Start:
+    """``start``, ``end``, an offset, or a time in ISO 8601 (UTC unless it says otherwise)."""
+    if text == "start":
+        return "start"
+    if text == "end":
+        return "end"
+    if text.isdecimal():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise EnsignError(
+            "usage.start_invalid",
+            "--from is neither start, end, an offset nor a time.",
+            "Write a time as 2026-11-23T10:00:00Z.",
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,94 @@
+"""What people and scripts see: results on standard output, errors and notices on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ensign_core.config import ConfigErrors
+from ensign_core.errors import EnsignError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def exit_code(error: EnsignError) -> int:
+    """2 for what is wrong in a config or on the command line, else 1."""
+    return EXIT_USAGE if error.code.startswith(("config.", "usage.")) else EXIT_FAILED
+
+
+def show_error(error: EnsignError) -> None:
+    """Code, sentence and remedy on standard error, for each error that a config holds."""
+    errors: Sequence[EnsignError] = error.errors if isinstance(error, ConfigErrors) else [error]
+    for one in errors:
+        err.print(Text.assemble((one.code, "bold red"), f": {one.sentence}"))
+        err.print(Text(f"  {one.remedy}"))
+
+
+def notice(text: str) -> None:
+    """Something to know, on standard error."""
+    err.print(Text(text))
+
+
+def line(data: bytes) -> None:
+    """One line of bytes to standard output."""
+    sys.stdout.buffer.write(data + b"\n")
+
+
+def show_json(value: Any) -> None:
+    line(json.dumps(value, ensure_ascii=False, default=str).encode())
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table without frills: it can be cut and grepped."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column in {"events", "bytes", "offset", "lag events", "lag bytes", "frames"}
+        shown.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*("-" if value is None else str(value) for value in row))
+    out.print(shown)
+
+
+class _Plain(logging.Formatter):
+    """Time in UTC, level, message: one line each."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        moment = datetime.fromtimestamp(record.created, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def log_to_stderr() -> None:
+    """For long-running commands: Ensign's own log, and nothing of the libraries below."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain())
+    logger = logging.getLogger("ensign")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def status_rows(statuses: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    """The columns of `ensign status` for people."""
+    return [
+        [
+            status["pipeline"], status["state"], status["position"], status["lag_bytes"],
+            status["lag_events"], status["lag_seconds"],
+            status["error"]["code"] if status["error"] else status["detail"],
+        ]
+        for status in statuses
+    ]  # fmt: skip

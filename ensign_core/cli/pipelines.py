@@ -1,0 +1,208 @@
+"""``ensign check``, ``run``, ``status`` and ``drop``: commands over a config's pipelines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensign_core.cli.metrics import serve_metrics
+from ensign_core.cli.options import ConfigArgument, JsonOption, load_config, open_configured
+from ensign_core.cli.output import (
+    EXIT_FAILED,
+    log_to_stderr,
+    notice,
+    out,
+    show_error,
+    show_json,
+    status_rows,
+    table,
+)
+from ensign_core.config import Config, PipelineConfig, topic_name
+from ensign_core.errors import EnsignError
+from ensign_core.plugin import Finding
+from ensign_core.run.pipeline import Pipeline, Plan, SinkPlan
+from ensign_core.run.status import statuses
+from ensign_core.run.supervisor import LIFELINE, Supervisor, follow_parent, signals
+
+WAIT_S = 60.0
+_MARKS = {"pass": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
+
+PipelineOption = Annotated[
+    list[str] | None, typer.Option("--pipeline", help="Only this pipeline; may be repeated.")
+]
+
+
+def plan(name: str, pipeline: PipelineConfig) -> Plan:
+    """A pipeline of the config as the runner takes it."""
+    return Plan(
+        name,
+        pipeline.source.connector,
+        pipeline.source.config,
+        lambda schema: topic_name(pipeline.topic, schema),
+        {
+            sink: SinkPlan(entry.connector, entry.config, entry.from_)
+            for sink, entry in pipeline.sinks.items()
+        },
+    )
+
+
+def _chosen(config: Config, names: list[str] | None) -> list[str]:
+    known = list(config.pipelines)
+    for name in names or known:
+        if name not in known:
+            raise EnsignError(
+                "usage.pipeline_unknown",
+                f"There is no pipeline {name!r} in the config.",
+                f"It has: {', '.join(known) or 'none'}.",
+            )
+    if not known:
+        raise EnsignError(
+            "config.no_pipeline",
+            "The config declares no pipeline.",
+            "Add one under `pipelines:`; configs/ has examples.",
+        )
+    return names or known
+
+
+def check(config: ConfigArgument, as_json: JsonOption = False) -> None:
+    """Validate the config, then look at every server, privilege and setting that it needs."""
+    loaded = load_config(config)
+    findings = [{"pipeline": where, **vars(finding)} for where, finding in _findings(loaded)]
+    if as_json:
+        show_json(findings)
+    for finding in [] if as_json else findings:
+        mark, style = _MARKS[str(finding["level"])]
+        out.print(f"[{style}]{mark}[/] ", end="")
+        out.print(f"{finding['pipeline']}: {finding['sentence']} ", end="", markup=False)
+        out.print(f"({finding['code']})", style="dim", markup=False)
+        if finding["remedy"] and finding["level"] != "pass":
+            out.print(f"  {finding['remedy']}", markup=False)
+    if any(finding["level"] == "error" for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _findings(config: Config) -> Iterator[tuple[str, Finding]]:
+    folder = config.broker.path
+    try:
+        if (folder / "ensign.db").exists():
+            open_configured(config.broker, create=False).close()
+            yield "broker", Finding("pass", "broker.opens", f"The broker in {folder} opens.")
+        else:
+            made = f"The broker's folder {folder} will be made at the first run."
+            yield "broker", Finding("pass", "broker.new", made)
+    except EnsignError as error:
+        yield "broker", Finding("error", error.code, error.sentence, error.remedy)
+    for name, pipeline in config.pipelines.items():
+        parts = [(name, pipeline.source.connector, pipeline.source.config)]
+        parts += [
+            (f"{name}/{sink}", entry.connector, entry.config)
+            for sink, entry in pipeline.sinks.items()
+        ]
+        for where, connector, options in parts:
+            try:
+                found = connector.check(options, name)
+            except EnsignError as error:
+                found = [Finding("error", error.code, error.sentence, error.remedy)]
+            for finding in found:
+                yield where, finding
+
+
+def run(
+    config: ConfigArgument,
+    pipeline: PipelineOption = None,
+    until_caught_up: Annotated[
+        bool,
+        typer.Option(
+            "--until-caught-up", help="End when all that was there at the start is delivered."
+        ),
+    ] = False,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait-s", help="With --until-caught-up: how long to wait out an error."),
+    ] = WAIT_S,
+) -> None:
+    """Run the config's pipelines until they are told to stop."""
+    log_to_stderr()
+    loaded = load_config(config)
+    names = _chosen(loaded, pipeline)
+    child = LIFELINE in os.environ
+    if len(names) > 1:
+        code = _run_several(config, loaded, names, until_caught_up, wait_s)
+    else:
+        with serve_metrics(None if child else loaded.metrics):
+            code = _run_one(loaded, names[0], until_caught_up, wait_s)
+    if code:
+        raise typer.Exit(code)
+
+
+def _run_one(config: Config, name: str, until_caught_up: bool, wait_s: float) -> int:
+    with open_configured(config.broker, create=True) as broker:
+        runner = Pipeline(
+            broker,
+            plan(name, config.pipelines[name]),
+            until_caught_up=until_caught_up,
+            wait_s=wait_s if until_caught_up else None,
+        )
+        with signals(runner.stop):
+            follow_parent(runner.stop)
+            error = runner.run()
+    if error is not None:
+        show_error(error)
+        return EXIT_FAILED
+    return 0
+
+
+def _run_several(
+    path: Path, config: Config, names: list[str], until_caught_up: bool, wait_s: float
+) -> int:
+    open_configured(config.broker, create=True).close()
+    ending = ["--until-caught-up", "--wait-s", str(wait_s)] if until_caught_up else []
+    start = [sys.executable, "-m", "ensign_core.cli", "run", str(path), *ending, "--pipeline"]
+    with serve_metrics(config.metrics, workers=True):
+        supervisor = Supervisor([[*start, name] for name in names])
+        with signals(supervisor.stop):
+            return supervisor.run()
+
+
+def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
+    """Where each pipeline stands, and what keeps it from going on."""
+    loaded = load_config(config)
+    names = _chosen(loaded, None)
+    with open_configured(loaded.broker, create=False) as broker:
+        found = statuses(broker, names)
+    if as_json:
+        show_json(found)
+        return
+    columns = ["pipeline", "state", "position", "lag bytes", "lag events", "lag s", "detail"]
+    table(columns, status_rows(found))
+    for one in found:
+        if one["error"]:
+            show_error(EnsignError(*one["error"].values()))
+
+
+def drop(
+    config: ConfigArgument,
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline to remove.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove what a pipeline left on its server (slot, publication) and its position here. Its
+    topics stay."""
+    loaded = load_config(config)
+    (name,) = _chosen(loaded, [pipeline])
+    source = loaded.pipelines[name].source
+    with open_configured(loaded.broker, create=True) as broker:
+        release = broker.hold(name)
+        try:
+            if not yes:
+                typer.confirm(f"Forget where {name} stands, here and on its server?", abort=True)
+            removed = source.connector.drop(source.config, name)
+            broker.remove_pipeline(name)
+        finally:
+            release()
+    for what in removed:
+        notice(f"Removed {what}.")

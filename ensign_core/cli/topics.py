@@ -1,0 +1,218 @@
+"""``ensign topics``, ``read`` and ``publish``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ensign_core.broker import Broker, Event, TopicInfo
+from ensign_core.cli.options import (
+    ConfigOption,
+    JsonOption,
+    KeysOption,
+    PathOption,
+    open_broker,
+    parse_start,
+)
+from ensign_core.cli.output import notice, out, show_json, table
+from ensign_core.errors import EnsignError
+from ensign_core.formats import FORMATS, formatter
+
+app = typer.Typer(no_args_is_help=True, help="List, create, show and delete topics.")
+READ_BYTES = 1 << 20
+
+TopicArgument = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
+
+
+def as_dict(topic: TopicInfo) -> dict[str, Any]:
+    """A topic with the fields of the public contract."""
+    return {
+        "name": topic.name,
+        "id": topic.id,
+        "events": topic.events,
+        "bytes": topic.bytes,
+        "first_offset": topic.first_offset,
+        "next_offset": topic.next_offset,
+        "key_ids": topic.key_ids,
+        "groups": [
+            {"name": name, "offset": offset, "lag_events": topic.next_offset - offset}
+            for name, offset in sorted(topic.groups.items())
+        ],
+        "state": topic.state,
+    }
+
+
+def _show(topics: list[TopicInfo]) -> None:
+    table(
+        ["name", "events", "bytes", "offsets", "state", "groups"],
+        [
+            [
+                topic.name, topic.events, topic.bytes,
+                f"{topic.first_offset}..{topic.next_offset}", topic.state,
+                ", ".join(f"{name} at {offset}" for name, offset in sorted(topic.groups.items())),
+            ]
+            for topic in topics
+        ],
+    )  # fmt: skip
+
+
+@app.command("list")
+def list_topics(
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All topics with their events, bytes and groups."""
+    with open_broker(config, path, keys) as broker:
+        topics = broker.topics()
+    if as_json:
+        show_json([as_dict(topic) for topic in topics])
+    elif topics:
+        _show(topics)
+    else:
+        notice("There are no topics yet: `ensign run` a pipeline or `ensign publish` makes them.")
+
+
+@app.command("show")
+def show_topic(
+    topic: TopicArgument,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One topic."""
+    with open_broker(config, path, keys) as broker:
+        info = broker.topic(topic)
+    if as_json:
+        show_json([as_dict(info)])
+        return
+    shown = as_dict(info) | {
+        "key_ids": ", ".join(info.key_ids),
+        "groups": ", ".join(f"{name} at {offset}" for name, offset in info.groups.items()),
+    }
+    for name, value in shown.items():
+        out.print(f"{name:<13} {value}", markup=False)
+
+
+@app.command("create")
+def create_topic(
+    topic: TopicArgument,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Make an empty topic; one that exists stays as it is."""
+    with open_broker(config, path, keys, create=True) as broker:
+        broker.create_topic(topic)
+
+
+@app.command("delete")
+def delete_topic(
+    topic: TopicArgument,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a topic with all its events and its key."""
+    with open_broker(config, path, keys) as broker:
+        info = broker.topic(topic)
+        if not yes:
+            typer.confirm(f"Delete {topic} and its {info.events} events for ever?", abort=True)
+        broker.delete_topic(topic)
+
+
+def read(
+    topic: TopicArgument,
+    start: Annotated[
+        str, typer.Option("--from", help="start, end, an offset, or a time such as 2026-11-23T10Z.")
+    ] = "start",
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
+    most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Print the events of a topic, one per line."""
+    lines = formatter(form)
+    begin = parse_start(start)
+    with open_broker(config, path, keys) as broker:
+        reader = broker.reader([topic], begin)
+        left = most if most is not None else sys.maxsize
+        while left > 0:
+            batches = reader.fetch(1.0 if follow else 0.0)
+            if not batches and not follow:
+                return
+            for batch in batches:
+                part = batch if len(batch) <= left else batch.part(0, left)
+                left -= len(part)
+                sys.stdout.buffer.writelines(text + b"\n" for text in lines.lines(part).texts)
+            sys.stdout.buffer.flush()
+
+
+def _publish(broker: Broker, topic: str, lines: list[bytes], key: str | None) -> int:
+    """Publish what a chunk of standard input held; the last offset."""
+    return broker.publish(topic, [_event(text, key) for text in lines])
+
+
+def _event(text: bytes, key: str | None) -> Event:
+    try:
+        value = json.loads(text)
+        mimetype = "application/json"
+    except ValueError:
+        value, mimetype = None, "text/plain"
+    if key is None:
+        return Event(text, mimetype=mimetype)
+    if not isinstance(value, dict) or key not in value:
+        raise EnsignError(
+            "publish.key_missing",
+            f"A line is not a JSON object with the field {key!r}.",
+            "Nothing of its batch was published; the lines acked before it were.",
+        )
+    field = value[key]
+    encoded = field if isinstance(field, str) else json.dumps(field)
+    return Event(text, key=encoded.encode(), mimetype=mimetype)
+
+
+def publish(
+    topic: TopicArgument,
+    key: Annotated[
+        str | None, typer.Option("--key", help="The field of each JSON object that is its key.")
+    ] = None,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish each line of standard input as an event; says when a batch of them is synced."""
+    acked = 0
+    with open_broker(config, path, keys, create=True) as broker:
+        broker.create_topic(topic)
+        rest = b""
+        while True:
+            chunk = os.read(sys.stdin.fileno(), READ_BYTES)
+            whole, newline, rest_now = (rest + chunk).rpartition(b"\n")
+            if not chunk:
+                whole, rest_now = rest, b""
+            lines = [text for text in whole.split(b"\n") if text.strip()]
+            if newline or not chunk:
+                rest = rest_now
+            else:
+                rest += chunk
+            if lines:
+                last = _publish(broker, topic, lines, key)
+                acked += len(lines)
+                if as_json:
+                    show_json({"acked": acked, "last_offset": last})
+                else:
+                    out.print(f"acked {acked}, last offset {last}")
+                sys.stdout.flush()
+            if not chunk:
+                return

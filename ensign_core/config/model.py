@@ -1,0 +1,185 @@
+"""The config as the rest of Ensign sees it. Paths are relative to the working directory of the
+command, in every field and in ``${file:PATH}``, as the commands in the README are run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SerializeAsAny,
+)
+from pydantic_core import PydanticCustomError
+
+from ensign_core.config.topics import VARIABLES, template_fault
+from ensign_core.plugin import Connector, ConnectorConfig
+
+NAME_CHARS_MAX = 63
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_CHARS_MAX}}}")
+_LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _named(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise PydanticCustomError(
+            "config.name",
+            "The name is not one to {most} letters, digits, _ and -.",
+            {"most": NAME_CHARS_MAX, "remedy": "Choose another name."},
+        )
+    return name
+
+
+def _template(template: str) -> str:
+    fault = template_fault(template)
+    if fault is not None:
+        names = ", ".join(f"{{{name}}}" for name in VARIABLES)
+        remedy = f"Use letters, digits, '.', '_', '-' and {names}."
+        raise PydanticCustomError(
+            "config.topic_template", "{fault}", {"fault": fault, "remedy": remedy}
+        )
+    return template
+
+
+def _address(listen: str) -> str:
+    match = _LISTEN.fullmatch(listen)
+    if match is None or int(match["port"]) > 65535:
+        raise PydanticCustomError(
+            "config.invalid_value",
+            "The value is not an address and a port.",
+            {"remedy": 'Write it as "127.0.0.1:9464".'},
+        )
+    return listen
+
+
+def _no_transforms(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
+    if transforms:
+        raise PydanticCustomError(
+            "config.unknown_transform",
+            "No transform is known yet.",
+            {"remedy": "Remove what the list holds."},
+        )
+    return transforms
+
+
+Name = Annotated[str, AfterValidator(_named)]
+Template = Annotated[str, AfterValidator(_template)]
+
+
+class FileKeys(_Section):
+    """The key-encryption key in a file."""
+
+    type: Literal["file"] = Field(description="`file`: the key lies in a file.")
+    path: Path = Field(
+        description="The key file, mode 0600, relative to the working directory; made at first "
+        "use. Keep a copy elsewhere: without it the data cannot be read."
+    )
+
+
+class EnvKeys(_Section):
+    """The key-encryption key in the environment."""
+
+    type: Literal["env"] = Field(description="`env`: the key lies in an environment variable.")
+    variable: str = Field(
+        min_length=1, description="The name of the variable, which holds base64 of 32 bytes."
+    )
+
+
+class BrokerConfig(_Section):
+    """Where the topics lie and what opens them."""
+
+    path: Path = Field(
+        Path("./var/ensign"),
+        description="The folder that holds the topics, relative to the working directory; made at "
+        "first use.",
+    )
+    keys: Annotated[FileKeys | EnvKeys, Field(discriminator="type")] | None = Field(
+        None,
+        description="Where the key that seals the data comes from. Default: the file `PATH.keys` "
+        "beside the folder.",
+    )
+
+
+class MetricsConfig(_Section):
+    """Where Prometheus may ask."""
+
+    listen: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:9464",
+        description="The address and port on which `ensign run` answers `GET /metrics`; port 0 "
+        "takes a free one.",
+    )
+
+    @property
+    def host(self) -> str:
+        """The address alone, an IPv6 one without its brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class SourceEntry(_Section):
+    """A pipeline's source: the connector that ``type`` names, and its own validated options."""
+
+    connector: InstanceOf[Connector[Any]] = Field(description="The connector.")
+    config: InstanceOf[SerializeAsAny[ConnectorConfig]] = Field(
+        description="The connector's options."
+    )
+
+
+class SinkEntry(_Section):
+    """A sink: the connector that ``type`` names, its own validated options, and ``from``."""
+
+    connector: InstanceOf[Connector[Any]] = Field(description="The connector.")
+    config: InstanceOf[SerializeAsAny[ConnectorConfig]] = Field(
+        description="The connector's options."
+    )
+    from_: Literal["start", "end"] = Field(
+        "start",
+        alias="from",
+        description="Where a sink that is seen for the first time starts to read: `start` (all "
+        "that is kept) or `end` (only what comes from now on).",
+    )
+
+
+class PipelineConfig(_Section):
+    """One source, its topics, and the sinks that read them."""
+
+    source: SourceEntry = Field(description="Where changes come from; `type` names the connector.")
+    topic: Template | None = Field(
+        None,
+        description="The topic's name, with {database}, {schema}, {table} or {topic} for the "
+        "source's names; a name without them keeps all tables in one order. Default: all of the "
+        "source's names, joined with dots.",
+    )
+    transforms: Annotated[tuple[Any, ...], AfterValidator(_no_transforms)] = Field(
+        (), description="Steps between source and topic. None is known yet: leave it empty."
+    )
+    sinks: dict[Name, SinkEntry] = Field(
+        default_factory=dict,
+        description="Where events go, by name. Without sinks the topic is the destination.",
+    )
+
+
+class Config(_Section):
+    """The whole file. Every section is optional, and an empty file is valid."""
+
+    broker: BrokerConfig = Field(
+        default_factory=BrokerConfig, description="Where the topics lie and what opens them."
+    )
+    pipelines: dict[Name, PipelineConfig] = Field(
+        default_factory=dict, description="The pipelines, by name."
+    )
+    metrics: MetricsConfig | None = Field(
+        None, description="Where Prometheus may ask. Default: nowhere."
+    )

@@ -1,0 +1,80 @@
+"""Topic templates: from the names of a table or stream to the name of its topic.
+
+A topic's name is 1 to 512 bytes of letters, digits, ``.``, ``_`` and ``-``. In ``{database}``,
+``{schema}`` and ``{table}`` every character but ASCII letters, digits and ``_`` becomes ``-`` and
+two lower-case hex digits per UTF-8 byte, ``.`` and ``-`` included, so no two tables share a topic.
+
+``{topic}`` is the name of a Kafka topic or a Kinesis stream. Both allow exactly our own alphabet,
+so ``.`` and ``-`` are kept and such a name passes unchanged; whatever else a source may put there
+is escaped by the same rule.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ensign_core.change import Schema
+from ensign_core.errors import EnsignError
+
+TOPIC_BYTES_MAX = 512
+VARIABLES = ("database", "schema", "table", "topic")
+
+_VARIABLE = re.compile(r"\{([^{}]*)\}")
+_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
+_ESCAPED = re.compile(r"[^A-Za-z0-9_]")
+
+
+def template_fault(template: str) -> str | None:
+    """What is wrong with a template, as one sentence, or None; whether a source has the names that
+    the template asks for is seen only when its first schema comes (`topic_name`)."""
+    if not template:
+        return "The template is empty."
+    for name in _VARIABLE.findall(template):
+        if name not in VARIABLES:
+            return "The template has a name in braces that no source knows."
+    literal = _VARIABLE.sub("", template)
+    if "{" in literal or "}" in literal:
+        return "The template has a brace without its counterpart."
+    if _ILLEGAL.search(literal):
+        return "The template has a character that a topic's name cannot hold."
+    if len(literal) > TOPIC_BYTES_MAX:
+        return f"The template is longer than the {TOPIC_BYTES_MAX} bytes of a topic's name."
+    return None
+
+
+def topic_name(template: str | None, schema: Schema) -> str:
+    """The topic of a schema's events. Called by the ingest loop once per schema, not per event.
+
+    Without a template the schema's names are joined with dots. Raises ``config.topic_template``
+    when the schema lacks a name that the template asks for, or the result is too long.
+    """
+    if template is None:
+        name = ".".join(_escape(kind, text) for kind, text in schema.names)
+    else:
+        names = dict(schema.names)
+        for variable in _VARIABLE.findall(template):
+            if variable not in names:
+                known = ", ".join(f"{{{kind}}}" for kind in names)
+                raise _fault(
+                    f"The topic template asks for {{{variable}}}, which {schema.name} has not.",
+                    f"Use what this source knows: {known}.",
+                )
+        name = _VARIABLE.sub(lambda match: _escape(match[1], names[match[1]]), template)
+    if not 0 < len(name) <= TOPIC_BYTES_MAX:
+        raise _fault(
+            f"The topic of {schema.name} would have a name of {len(name)} bytes.",
+            f"Choose a template that gives 1 to {TOPIC_BYTES_MAX} bytes.",
+        )
+    return name
+
+
+def _escape(kind: str, text: str) -> str:
+    return (_ILLEGAL if kind == "topic" else _ESCAPED).sub(_hex, text)
+
+
+def _hex(match: re.Match[str]) -> str:
+    return "".join(f"-{byte:02x}" for byte in match[0].encode())
+
+
+def _fault(sentence: str, remedy: str) -> EnsignError:
+    return EnsignError("config.topic_template", sentence, remedy)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ensign_core.cli import pipelines, topics
+from ensign_core.cli.demo import demo
 from ensign_core.cli.output import EXIT_FAILED, exit_code, show_error
 from ensign_core.errors import EnsignError, unexpected
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(demo)
 app.command()(pipelines.check)
 app.command()(pipelines.run)
 app.command()(pipelines.status)

@@ -160,7 +160,7 @@ class Pipeline:
     def _log(self, state: str, error: EnsignError | None) -> None:
         """A line per change of state: silence is normal operation."""
         said = state, error.code if error else None
-        if said == self._said:
+        if said == self._said or state == "failed":
             return
         self._said = said
         if error is None:

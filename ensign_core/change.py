@@ -83,6 +83,10 @@ class Schema:
     names: tuple[tuple[str, str], ...]
     columns: tuple[Column, ...]
 
+    def __hash__(self) -> int:
+        # Sources look a schema up for every event: hashing all its columns each time would show.
+        return self.id
+
     @cached_property
     def id(self) -> int:
         """The version: a 64-bit fingerprint of name and structure. The same structure has the same
@@ -170,16 +174,17 @@ class Batch:
         """Small views, made on demand; valid as long as the batch is."""
         start = 0
         runs = iter(self.runs)
-        run = next(runs, None)
+        run = None
         following = next(runs, None)
         for index, end in enumerate(self.ends):
-            if following is not None and index >= following.start:
+            while following is not None and index >= following.start:
                 run, following = following, next(runs, None)
             yield Change(self, index, start, end, run)
             start = end
 
     def part(self, start: int, stop: int) -> Batch:
-        """The events ``start`` to ``stop`` (exclusive) as a batch of their own, without position."""
+        """The events ``start`` to ``stop`` (exclusive) as a batch of their own, without
+        position."""
         first = self.ends[start - 1] if start else 0
         last = self.ends[stop - 1] if stop else 0
         runs: list[Run] = []
@@ -198,7 +203,8 @@ class Batch:
         )  # fmt: skip
 
     def pick(self, indexes: list[int]) -> Batch:
-        """The events at rising ``indexes`` as a batch of their own; ordinals are kept."""
+        """The events at rising ``indexes`` as a batch of their own, with the schemas that they use;
+        ordinals are kept."""
         ends, body, runs = self.ends, self.body, self.runs
         starts = [ends[i - 1] if i else 0 for i in indexes]
         slices = [body[start : ends[i]] for start, i in zip(starts, indexes, strict=True)]
@@ -214,11 +220,13 @@ class Batch:
             if following != (at, ordinal):
                 picked.append(Run(place, ordinal, runs[at].tx))
             following = at, ordinal + 1
+        schema_ids = array("H", map(self.schema_ids.__getitem__, indexes))
+        used = {schema_id: place for place, schema_id in enumerate(dict.fromkeys(schema_ids))}
         return Batch(
             bytes(map(self.ops.__getitem__, indexes)),
-            array("H", map(self.schema_ids.__getitem__, indexes)),
+            array("H", map(used.__getitem__, schema_ids)),
             array("I", accumulate(map(len, slices))),
-            b"".join(slices), picked, self.schemas,
+            b"".join(slices), picked, [self.schemas[schema_id] for schema_id in used],
         )  # fmt: skip
 
 
@@ -312,6 +320,8 @@ class BatchBuilder:
     def begin(self, tx: Tx, ordinal: int = 0) -> Self:
         """What follows belongs to ``tx``, from its row ``ordinal`` on."""
         self._tx = tx, ordinal
+        if self._runs and self._runs[-1].start == len(self._ops):
+            self._runs.pop()
         self._runs.append(Run(len(self._ops), ordinal, tx))
         return self
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import threading
 from array import array
 from itertools import accumulate, chain
 from operator import sub
@@ -35,8 +36,18 @@ _MAGIC = b"ENSF"
 _header = struct.Struct("<4sB3x16sqq16s16sQI")
 _counts = struct.Struct("<IHIII")
 _NO_TIME = -(1 << 63)
-_compressor = zstandard.ZstdCompressor(level=1, write_content_size=True, threads=0)
+_LEVEL = 1
 HEADER_BYTES = _header.size
+
+
+class _Compressors(threading.local):
+    """A compressor per thread: one that two threads share crashes the process."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(_LEVEL, write_content_size=True).compress
+
+
+_compressors = _Compressors()
 
 
 class Header(NamedTuple):
@@ -52,7 +63,9 @@ class Header(NamedTuple):
 
     def encode(self) -> bytes:
         topic_id, first, last, key_id, session, counter, events = self
-        return _header.pack(_MAGIC, VERSION, topic_id, first, last, key_id, session, counter, events)
+        return _header.pack(
+            _MAGIC, VERSION, topic_id, first, last, key_id, session, counter, events
+        )
 
 
 def parse(frame: bytes) -> tuple[Header, bytes, bytes]:
@@ -77,7 +90,7 @@ def parse(frame: bytes) -> tuple[Header, bytes, bytes]:
 
 def pack(batch: Batch) -> bytes:
     """The batch's columns, compressed: what a writer seals. Schemas go in by their ids only; the
-    engine keeps each schema once."""
+    engine keeps each schema once. ``frame.too_large`` for what `unpack` would refuse."""
     txs: dict[int, int] = {}
     distinct: list[Tx] = []
     run_txs = array("I")
@@ -106,12 +119,26 @@ def pack(batch: Batch) -> bytes:
         text,
         batch.body,
     ]
-    return _compressor.compress(b"".join(columns))
+    body = b"".join(columns)
+    if len(body) > BODY_BYTES_MAX:
+        raise EnsignError(
+            "frame.too_large",
+            f"A batch has {len(body)} bytes; a frame holds {BODY_BYTES_MAX} at most.",
+            "Exclude the column with the large values from the capture, with `columns:`.",
+        )
+    return _compressors.compress(body)
 
 
 def schema_ids(packed: bytes) -> list[int]:
     """The ids of the schemas that a packed body refers to."""
-    return _columns(_decompress(packed))[1].tolist()
+    _content_bytes(packed)
+    with zstandard.ZstdDecompressor().stream_reader(packed) as stream:
+        try:
+            head = stream.read(_counts.size)
+            head += stream.read(_counts.unpack(head)[1] * 8) if len(head) == _counts.size else b""
+        except zstandard.ZstdError:
+            raise _compression() from None
+    return _columns(head)[1].tolist()
 
 
 def unpack(packed: bytes, schemas: dict[int, Schema], header: Header, offset: int) -> Batch:
@@ -140,7 +167,7 @@ def unpack(packed: bytes, schemas: dict[int, Schema], header: Header, offset: in
             Run(start, ordinal, distinct[tx])
             for start, ordinal, tx in zip(starts, ordinals, run_txs, strict=True)
         ]
-    except (ValueError, IndexError):
+    except (ValueError, TypeError, IndexError):
         raise damaged("has transactions that do not agree") from None
     found = [schemas[schema] for schema in ids]
     if events and max(index) >= len(found):
@@ -175,14 +202,26 @@ def _columns(data: bytes) -> tuple[tuple[int, int, int, int, int], array[int], b
     return counts, take.array("Q", counts[1]), data, take.at
 
 
-def _decompress(packed: bytes) -> bytes:
+def _content_bytes(packed: bytes) -> int:
     try:
         size = zstandard.frame_content_size(packed)
-        if not 0 <= size <= BODY_BYTES_MAX:
-            raise damaged("says it holds more than a frame may")
+    except zstandard.ZstdError:
+        raise _compression() from None
+    if not 0 <= size <= BODY_BYTES_MAX:
+        raise damaged("says it holds more than a frame may")
+    return size
+
+
+def _decompress(packed: bytes) -> bytes:
+    _content_bytes(packed)
+    try:
         return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError:
-        raise damaged("does not decompress") from None
+        raise _compression() from None
+
+
+def _compression() -> EnsignError:
+    return damaged("does not decompress")
 
 
 def _little(column: array[int]) -> bytes:

@@ -29,7 +29,8 @@ _count = struct.Struct(">H").pack
 
 
 def encode(values: Sequence[Value]) -> bytes:
-    """A row from its columns' values. `str` becomes text, `bytes` raw bytes."""
+    """A row from its columns' values. `str` becomes text, `bytes` raw bytes;
+    TypeError for anything else, so that no value is taken for an unchanged one."""
     parts = [_count(len(values))]
     for value in values:
         if value is None:
@@ -39,8 +40,10 @@ def encode(values: Sequence[Value]) -> bytes:
             parts += (b"t", _length(len(data)), data)
         elif isinstance(value, bytes):
             parts += (b"b", _length(len(value)), value)
-        else:
+        elif isinstance(value, Unchanged):
             parts.append(b"u")
+        else:
+            raise TypeError(f"a column's value cannot be a {type(value).__name__}")
     return b"".join(parts)
 
 

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -28,6 +28,7 @@ Start = Literal["start", "end"] | Offset | datetime
 
 TOPIC_BYTES_MAX = 512
 _CHECK = "kek"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -195,23 +196,25 @@ class Broker:
         sink's target has ``known`` by topic name goes before what the group committed (I7)."""
 
         def topics() -> dict[bytes, str]:
+            # In this order: a topic that is made in between is in the names.
+            keys = self._engine.pipeline_topics(pipeline)
             names = self._names()
-            return {
-                key: names[key]
-                for key in self._engine.pipeline_topics(pipeline)
-                if not names[key].endswith(".dead-letters")
-            }
+            return {key: names[key] for key in keys if names.get(key, letters) != letters}
 
-        if group not in self._engine.groups() and start != "start":
-            self._engine.commit(
-                group, {key: self.offset(name, start) for key, name in topics().items()}
-            )
+        letters = f"{pipeline}.dead-letters"
+        begun = f"begun:{group}"
+        if begun not in self._engine.meta():
+            if start != "start" and group not in self._engine.groups():
+                self._engine.commit(
+                    group, {key: self.offset(name, start) for key, name in topics().items()}
+                )
+            self._engine.set_meta({begun: b""})
         committed = self._engine.groups().get(group, {})
 
         def begin(topic_id: bytes) -> Offset:
             if known is not None:
-                name = self._names()[topic_id]
-                if name in known:
+                name = self._names().get(topic_id)
+                if name is not None and name in known:
                     return known[name]
             return committed.get(topic_id, 0)
 
@@ -230,7 +233,7 @@ class Broker:
             return found.next_offset
         if not isinstance(start, datetime):
             return start
-        time_us = int(start.timestamp() * 1_000_000)
+        time_us = (start.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         base = self._engine.offset_at(found.topic_id, time_us)
         if base is None:
             return found.next_offset
@@ -271,8 +274,9 @@ class Broker:
 
     def pipeline_topics(self, pipeline: str) -> list[str]:
         """The names of the topics that a pipeline has written to."""
+        keys = self._engine.pipeline_topics(pipeline)
         names = self._names()
-        return [names[key] for key in self._engine.pipeline_topics(pipeline)]
+        return [names[key] for key in keys if key in names]
 
     def hold(self, pipeline: str) -> Callable[[], None]:
         """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""

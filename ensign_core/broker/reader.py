@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from ensign_core.broker.vault import Vault
 from ensign_core.change import Batch, Offset
 from ensign_core.engine import Bell, Stored
+from ensign_core.errors import EnsignError
 
 FETCH_BYTES_MAX = 4 << 20
 LOOK_AGAIN_S_MAX = 1.0
@@ -33,18 +35,23 @@ class Reader:
         self._start = start
         self._names: dict[bytes, str] = {}
         self._next: dict[bytes, Offset] = {}
+        self._committed: dict[bytes, Offset] = {}
         self._after = 0
-        self._bell: Bell = vault.engine.bell()
+        self._looked = -1
         self._woken = False
+        self._bell: Bell = vault.engine.bell()
         self._look()
 
     def _look(self) -> bool:
         """Take up topics that have come since; the first frames of one may lie before what was
         just fetched, so True says to fetch again."""
         last = self._vault.engine.last_sequence()
+        if last == self._looked:
+            return False
         found = dict(self._list())
         fresh = found.keys() - self._names.keys()
         if not fresh:
+            self._looked = last
             return False
         after = self._after if self._names else last
         for topic_id in fresh:
@@ -54,6 +61,7 @@ class Reader:
                 after = min(after, sequence - 1)
         self._after = after
         self._names.update(found)
+        self._looked = last
         return True
 
     @property
@@ -63,21 +71,38 @@ class Reader:
 
     def fetch(self, timeout_s: float = 0.0, bytes_max: int = FETCH_BYTES_MAX) -> list[Batch]:
         """The next batches, at most about ``bytes_max`` of sealed bytes but at least one if there
-        is one; an empty list if nothing came within ``timeout_s``."""
+        is one; an empty list if nothing came within ``timeout_s``. A frame that does not open
+        raises when all before it have been returned, and again until the reader is closed."""
         deadline = time.monotonic() + timeout_s
         while True:
+            looked = self._looked
             stored = self._vault.engine.frames(self._names, self._after, bytes_max)
             if self._look():
                 continue
-            batches = [batch for frame in stored if (batch := self._open(frame))]
+            batches = self._open_all(stored)
             if batches:
                 return batches
             remaining = deadline - time.monotonic()
             if not stored:
+                # Others' frames up to there need not be passed over again at every look.
+                self._after = max(self._after, looked)
                 if remaining <= 0 or self._woken:
                     self._woken = False
                     return []
                 self._bell.wait(min(remaining, LOOK_AGAIN_S_MAX))
+
+    def _open_all(self, stored: Sequence[Stored]) -> list[Batch]:
+        batches: list[Batch] = []
+        for frame in stored:
+            try:
+                batch = self._open(frame)
+            except EnsignError:
+                if batches:
+                    break
+                raise
+            if batch is not None:
+                batches.append(batch)
+        return batches
 
     def _open(self, stored: Stored) -> Batch | None:
         wanted = self._next[stored.topic_id]
@@ -91,6 +116,18 @@ class Reader:
         self._after = stored.sequence
         return batch
 
+    def commit(self, group: str) -> None:
+        """Remember `offsets` as where ``group`` goes on. By the topics themselves, not by their
+        names, which another topic may have been given since."""
+        moved = {
+            topic_id: offset
+            for topic_id, offset in self._next.items()
+            if self._committed.get(topic_id) != offset
+        }
+        if moved:
+            self._vault.engine.commit(group, moved)
+            self._committed.update(moved)
+
     def wake(self) -> None:
         """Make a `fetch` in another thread return early, with nothing."""
         self._woken = True
@@ -98,3 +135,9 @@ class Reader:
 
     def close(self) -> None:
         self._bell.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

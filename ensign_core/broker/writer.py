@@ -42,7 +42,8 @@ class Writer:
         stage: Stage = Stage.NONE,
     ) -> list[Offset]:
         """Append each batch to its topic, all in one atomic commit with the source's ``position``,
-        and return the offset of each batch's first event once everything is on the disk.
+        and return the offset of the first event of each batch that has any, once everything is
+        on the disk.
 
         Raises ``pipeline.fenced``, ``topic.archived`` and the engine's errors; then nothing was
         written.

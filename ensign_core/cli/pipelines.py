@@ -186,8 +186,8 @@ def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
 
 
 def drop(
-    config: ConfigArgument,
     pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline to remove.")],
+    config: Annotated[Path, typer.Option("--config", help="The YAML file that declares it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove what a pipeline left on its server (slot, publication) and its position here. Its

@@ -151,6 +151,8 @@ def read(
             if not batches and not follow:
                 return
             for batch in batches:
+                if left <= 0:
+                    break
                 part = batch if len(batch) <= left else batch.part(0, left)
                 left -= len(part)
                 sys.stdout.buffer.writelines(text + b"\n" for text in lines.lines(part).texts)

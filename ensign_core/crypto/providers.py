@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import stat
 from pathlib import Path
@@ -70,9 +69,12 @@ class FileProvider:
     def _create(self) -> bytes:
         key = os.urandom(KEY_BYTES)
         line = f"{_LABEL} {base64.b64encode(key).decode()}\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        made = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        made = self.path.with_name(f"{self.path.name}.{os.urandom(8).hex()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(line)
@@ -81,6 +83,8 @@ class FileProvider:
             os.link(made, self.path)
         except FileExistsError:
             return self.key(create=False)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
         finally:
             made.unlink()
         folder = os.open(self.path.parent, os.O_RDONLY)
@@ -115,7 +119,7 @@ def default_key_file(folder: Path) -> Path:
 def _decode(encoded: str, where: str) -> bytes:
     try:
         key = base64.b64decode(encoded.strip(), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise _malformed(where) from None
     if len(key) != KEY_BYTES:
         raise _malformed(where)
@@ -127,6 +131,14 @@ def _missing(where: str, remedy: str) -> EnsignError:
         "key.missing",
         f"The key that the data is sealed with is not there: {where}.",
         f"{remedy}; without it the data cannot be read, and no new key is made over existing data.",
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> EnsignError:
+    return EnsignError(
+        "key.file_unwritable",
+        f"The key file {path} cannot be made: {error.strerror}.",
+        "Give a path that this user may write to, in `broker: keys:` or --keys.",
     )
 
 

@@ -30,15 +30,23 @@ def _subkey(key: bytes, session: bytes, purpose: bytes) -> AESGCM:
 
 
 class Sealer:
-    """One writer session under one key. Not shared between threads, never copied over a fork."""
+    """One writer session under one key. Not shared between threads."""
 
     def __init__(self, key: bytes, purpose: bytes) -> None:
         self.session = os.urandom(SESSION_BYTES)
         self.counter = 0
+        self._process = os.getpid()
         self._aead = _subkey(key, self.session, purpose)
 
     def seal(self, plain: bytes, aad: bytes) -> bytes:
-        """Seal under the current `counter` and step it; ``aad`` must name session and counter."""
+        """Seal under the current `counter` and step it; ``aad`` must name session and counter.
+        ``broker.forked`` in a fork of the process: two would seal under one nonce."""
+        if os.getpid() != self._process:
+            raise EnsignError(
+                "broker.forked",
+                "A broker that was opened before a fork is used after it.",
+                "Open the broker in each process by itself, after the fork.",
+            )
         nonce = _nonce(self.counter)
         self.counter += 1
         return self._aead.encrypt(nonce, plain, aad)

@@ -109,7 +109,8 @@ class Engine(Protocol):
         ``time_us``; None if none does."""
 
     def frames(self, topics: Iterable[bytes], after: int, bytes_max: int) -> list[Stored]:
-        """Frames behind the sequence ``after``, in order, at least one if there is any."""
+        """Frames behind the sequence ``after``, in order: at least one if there is any, and none
+        after the one that brings them to ``bytes_max``."""
 
     def schema(self, schema_id: int) -> bytes | None: ...
 
@@ -140,7 +141,8 @@ class Engine(Protocol):
     def remove_pipeline(self, pipeline: str) -> None:
         """Forget a pipeline's position, status and held frames; its topics stay."""
 
-    def delete_topic(self, topic_id: bytes) -> None: ...
+    def delete_topic(self, topic_id: bytes) -> None:
+        """Remove a topic with all that is of it, held frames too; nothing if it is gone already."""
 
     def bell(self) -> Bell:
         """Something to wait on for appends of any process."""

@@ -35,12 +35,25 @@ def connect(path: Path) -> apsw.Connection:
         name, value = (part.strip() for part in pragma.split("="))
         db.execute(f"PRAGMA keys.{name} = {value}")
     if not list(db.execute("SELECT 1 FROM keys.sqlite_schema WHERE name = 'data_keys'")):
+        _refuse_lost_keys(db, path)
         with db:
             db.execute(TABLES)
             db.execute(KEYS)
         for name in ("ensign.db", "keys.db"):
             (path / name).chmod(0o600)
     return db
+
+
+def _refuse_lost_keys(db: apsw.Connection, path: Path) -> None:
+    """Data without its ``keys.db`` is not a new broker: nothing may be made over it."""
+    if list(db.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'meta'")) and list(
+        db.execute("SELECT 1 FROM meta")
+    ):
+        raise EnsignError(
+            "key.missing",
+            f"There is data in {path}, but keys.db beside it has no keys.",
+            "Restore keys.db from a backup: without it what was written before cannot be read.",
+        )
 
 
 @contextlib.contextmanager
@@ -65,6 +78,12 @@ def classified(path: Path) -> Iterator[None]:
             "engine.damaged",
             f"A database file in {path} is damaged.",
             "Restore the folder from a backup; do not delete it before.",
+        ) from None
+    except apsw.TooBigError:
+        raise EnsignError(
+            "engine.too_large",
+            "A frame is larger than the engine can store; nothing was written.",
+            "Exclude the column with the large values from the capture, with `columns:`.",
         ) from None
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError):
         raise not_writable(path, "the files cannot be opened for writing") from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class SqliteEngine:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._connections: list[apsw.Connection] = []
+        self._connections: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         try:
@@ -43,14 +44,14 @@ class SqliteEngine:
         self._db()
 
     def _db(self) -> apsw.Connection:
-        """This thread's connection."""
+        """This thread's connection, which is closed when the thread ends."""
         db: apsw.Connection | None = getattr(self._local, "db", None)
         if db is None:
             with classified(self.path):
                 db = connect(self.path)
             self._local.db = db
             with self._lock:
-                self._connections.append(db)
+                self._connections.add(db)
         return db
 
     @contextlib.contextmanager
@@ -73,7 +74,7 @@ class SqliteEngine:
 
     def close(self) -> None:
         with self._lock:
-            for db in self._connections:
+            for db in list(self._connections):
                 db.close()
             self._connections.clear()
         self._local = threading.local()
@@ -101,12 +102,8 @@ class SqliteEngine:
 
     def delete_topic(self, topic_id: bytes) -> None:
         with self._transaction() as db:
-            (number,) = next(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,)))
-            db.execute("DELETE FROM bodies WHERE id IN (SELECT body FROM frames WHERE topic = ?)",
-                       (number,))  # fmt: skip
-            for table in ("frames", "offsets", "pipeline_topics"):
-                db.execute(f"DELETE FROM {table} WHERE topic = ?", (number,))  # noqa: S608
-            db.execute("DELETE FROM topics WHERE id = ?", (number,))
+            for (number,) in list(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,))):
+                _delete(db, number)
             db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
 
     def claim(self, pipeline: str) -> Epoch:
@@ -138,7 +135,7 @@ class SqliteEngine:
             if position is not None and epoch is not None:
                 db.execute("UPDATE pipelines SET position = ? WHERE name = ?",
                            (position, epoch.pipeline))  # fmt: skip
-        if writes and stage is not Stage.HOLD:
+        if stage is Stage.RELEASE or (writes and stage is not Stage.HOLD):
             ring(self.path / "wake")
         return offsets
 
@@ -194,10 +191,10 @@ class SqliteEngine:
                 (after, *wanted, FRAMES_PER_FETCH_MAX),
             )
             for row in cursor:
-                if found and size + len(row[4]) > bytes_max:
-                    break
                 found.append(Stored(*row))
                 size += len(row[4])
+                if size >= bytes_max:
+                    break
             cursor.close()
         return found
 
@@ -330,6 +327,15 @@ def _place(
         (topic, base, events, high_us, key_id, body),
     )
     return base
+
+
+def _delete(db: apsw.Connection, topic: int) -> None:
+    for table in ("frames", "held"):
+        db.execute(f"DELETE FROM bodies WHERE id IN (SELECT body FROM {table} WHERE topic = ?)",  # noqa: S608
+                   (topic,))  # fmt: skip
+    for table in ("frames", "held", "offsets", "pipeline_topics"):
+        db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
+    db.execute("DELETE FROM topics WHERE id = ?", (topic,))
 
 
 def _release(db: apsw.Connection, pipeline: str) -> None:

@@ -9,24 +9,27 @@ import errno
 import itertools
 import os
 import select
+import threading
 from pathlib import Path
 
 _number = itertools.count()
+_UNREADY = "."
 
 
 class FifoBell:
     """A reader's FIFO, open from creation to `close`, so that no ring is missed in between."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._path = folder / f"{os.getpid()}-{os.urandom(4).hex()}-{next(_number)}"
         self._descriptor = -1
-        while not self._path.exists():
-            # Who rings between mkfifo and open takes it for abandoned and removes it.
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            os.mkfifo(self._path, 0o600)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = threading.Lock()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        name = f"{os.getpid()}-{os.urandom(4).hex()}-{next(_number)}"
+        self._path = folder / name
+        # Who rings takes a FIFO that nobody has open for abandoned, so it gets its name afterwards.
+        made = folder / f"{_UNREADY}{name}"
+        os.mkfifo(made, 0o600)
+        self._descriptor = os.open(made, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        made.rename(self._path)
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
 
@@ -38,15 +41,23 @@ class FifoBell:
         return bool(ready)
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._descriptor, b"\0")
+        # Under a lock: a descriptor that was closed may be another file's by now.
+        with self._closing:
+            if self._descriptor >= 0:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._descriptor, b"\0")
 
     def close(self) -> None:
-        if self._descriptor < 0:
-            return
-        self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        with self._closing:
+            if self._descriptor < 0:
+                return
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def ring(folder: Path) -> None:
@@ -56,6 +67,8 @@ def ring(folder: Path) -> None:
     except OSError:
         return
     for name in names:
+        if name.startswith(_UNREADY):
+            continue
         path = folder / name
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -48,8 +48,9 @@ class Egress(Part):
 
     def wake(self) -> None:
         """Called by another thread: look at ``stop`` and ``until`` now."""
-        if self._reader is not None:
-            self._reader.wake()
+        reader = self._reader
+        if reader is not None:
+            reader.wake()
 
     def live(self, stop: threading.Event) -> None:
         """One life of the sink: from the last committed offset on."""
@@ -83,6 +84,8 @@ class Egress(Part):
             if written and (not batches or late or size >= FLUSH_BYTES_MAX):
                 self._flush(sink, reader, written)
                 written = []
+            elif not written:
+                self.went_well()
             if ending:
                 return
 
@@ -91,7 +94,7 @@ class Egress(Part):
         letters = self._context.take_letters()
         if letters:
             self._broker.publish(dead_letter_topic(self.pipeline), letters)
-        self._broker.commit(self.group, reader.offsets)  # I6
+        reader.commit(self.group)  # I6
         EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(sum(map(len, written)))
         self.went_well()
 

@@ -71,7 +71,7 @@ class Ingest(Part):
             batch = source.read(HEARTBEAT_S)
             if batch is not None:
                 synced = self._append(writer, batch, synced)
-                self.went_well()
+            self.went_well()
             now = time.monotonic()
             if synced is not None and (batch is not None or now - acked_at >= HEARTBEAT_S):
                 source.ack(synced)  # I5: after the sync, and nowhere else
@@ -117,6 +117,7 @@ class Ingest(Part):
             EVENTS_APPENDED.labels(self.pipeline).inc(len(batch))
             BYTES_APPENDED.labels(self.pipeline).inc(len(batch.body))
             APPEND_SECONDS.labels(self.pipeline).observe(append_s)
+        if batch.runs:
             oldest, newest = batch.runs[0].tx, batch.runs[-1].tx
             if oldest.committed_at is not None:
                 COMMIT_TO_DURABLE.labels(self.pipeline).observe(

@@ -30,7 +30,8 @@ class Part(ABC):
         """Work until ``stop`` is set or there is nothing more to do; raise what goes wrong."""
 
     def went_well(self) -> None:
-        """Something was made durable: what was waited out is over."""
+        """The server answered and what it sent, if anything, is durable: what was waited out is
+        over."""
         self.progress.recovered()
         self._backoff.reset()
         self._well_at = time.monotonic()

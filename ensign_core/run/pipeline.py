@@ -13,6 +13,7 @@ from ensign_core.broker import Broker
 from ensign_core.change import Offset, Schema
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig
+from ensign_core.run.context import dead_letter_topic
 from ensign_core.run.egress import Egress
 from ensign_core.run.ingest import Ingest, Observer
 from ensign_core.run.part import Part
@@ -77,7 +78,8 @@ class Pipeline:
         ]  # fmt: skip
 
     def stop(self) -> None:
-        """Drain: finish and flush what is under way. Safe in a signal handler and any thread."""
+        """Drain: finish and flush what is under way. Safe in any thread; not in a signal handler,
+        which may have interrupted a holder of the same locks (`ensign_core.run.supervisor`)."""
         self._stopping.set()
         self._ended.set()
         for sink in self.sinks:
@@ -92,21 +94,26 @@ class Pipeline:
                 threading.Thread(target=self._part, args=(part,), name=part.name, daemon=True)
                 for part in self._parts()
             ]
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads) and not self._stopping.is_set():
-                self._ended.wait(REPORT_S)
-                self._ended.clear()
-                self._advance()
-                self.report()
-            self.stop()
-            deadline = time.monotonic() + DRAIN_S_MAX
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            try:
+                for thread in threads:
+                    thread.start()
+                self._watch(threads)
+            finally:
+                self.stop()
+                deadline = time.monotonic() + DRAIN_S_MAX
+                for thread in threads:
+                    thread.join(max(0.0, deadline - time.monotonic()))
             self.report(final=True)
         finally:
             release()
         return self.error
+
+    def _watch(self, threads: list[threading.Thread]) -> None:
+        while any(thread.is_alive() for thread in threads) and not self._stopping.is_set():
+            self._ended.wait(REPORT_S)
+            self._ended.clear()
+            self._advance()
+            self.report()
 
     @property
     def error(self) -> EnsignError | None:
@@ -127,8 +134,13 @@ class Pipeline:
         if self.error is not None:
             self.stop()
         elif self._source_done and self._until_caught_up and self._ends is None:
-            names = self._broker.pipeline_topics(self._plan.name)
-            self._ends = {name: self._broker.topic(name).next_offset for name in names}
+            names = set(self._broker.pipeline_topics(self._plan.name))
+            names.discard(dead_letter_topic(self._plan.name))
+            self._ends = {
+                topic.name: topic.next_offset
+                for topic in self._broker.topics()
+                if topic.name in names
+            }
             for sink in self.sinks:
                 sink.wake()
 

@@ -22,27 +22,39 @@ STEADY_S = 60.0
 
 @contextlib.contextmanager
 def signals(stop: Callable[[], None]) -> Iterator[None]:
-    """While in here, the first SIGTERM or SIGINT calls ``stop``, and a second one exits at once:
-    what is durable stays so, and what is not was not acked. Main thread only."""
+    """While in here, the first SIGTERM or SIGINT calls ``stop``, in a thread of its own, and a
+    second one exits at once: what is durable stays so, and what is not was not acked. Main thread
+    only."""
     seen: list[int] = []
+    reading, writing = os.pipe()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         seen.append(number)
         if len(seen) > 1:
             os._exit(128 + number)
-        stop()
+        # No lock may be taken here: the code that was interrupted may hold it.
+        os.write(writing, b"\0")
 
+    def listen() -> None:
+        if os.read(reading, 1):
+            stop()
+        os.close(reading)
+
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(writing)
+        listener.join()
 
 
 def follow_parent(stop: Callable[[], None]) -> None:
     """In a worker: drain when the supervisor is gone."""
-    descriptor = os.environ.get(LIFELINE)
+    descriptor = os.environ.pop(LIFELINE, None)
     if descriptor is None:
         return
 
@@ -61,14 +73,18 @@ class Supervisor:
     def __init__(self, commands: Sequence[Sequence[str]]) -> None:
         self._commands = commands
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
         self._workers: set[subprocess.Popen[bytes]] = set()
         self._lifeline = os.pipe()
 
     def stop(self) -> None:
-        """Tell the workers to drain. Safe in a signal handler."""
-        self._stopping.set()
-        for worker in self._workers.copy():
-            worker.send_signal(signal.SIGTERM)
+        """Tell the workers to drain, each of them once. Safe in any thread."""
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self._stopping.set()
+            for worker in self._workers:
+                worker.send_signal(signal.SIGTERM)
 
     def run(self) -> int:
         """Block until all workers have ended; the exit code: 1 if any of them failed."""
@@ -82,6 +98,8 @@ class Supervisor:
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.5)
+        for descriptor in self._lifeline:
+            os.close(descriptor)
         return max(codes, default=0)
 
     def _keep(self, command: Sequence[str]) -> int:
@@ -89,6 +107,8 @@ class Supervisor:
         while True:
             started = time.monotonic()
             code = self._once(command)
+            if code == -signal.SIGTERM and self._stopping.is_set():
+                return 0  # told to stop before it had begun
             if code >= 0 or self._stopping.is_set():
                 return code if 0 <= code <= 2 else 1
             if time.monotonic() - started >= STEADY_S:
@@ -96,18 +116,24 @@ class Supervisor:
             self._stopping.wait(backoff.next_s())
 
     def _once(self, command: Sequence[str]) -> int:
+        """One life of a worker; its exit code. A worker that cannot be started (no memory, no
+        process to be had) counts as killed."""
         reading, _ = self._lifeline
-        worker = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(reading,),
-            env=os.environ | {LIFELINE: str(reading)},
-            start_new_session=True,
-        )
-        self._workers.add(worker)
-        if self._stopping.is_set():
-            worker.send_signal(signal.SIGTERM)
-        try:
-            return worker.wait()
-        finally:
+        with self._lock:
+            if self._stopping.is_set():
+                return 0
+            try:
+                worker = subprocess.Popen(  # noqa: S603
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(reading,),
+                    env=os.environ | {LIFELINE: str(reading)},
+                    start_new_session=True,
+                )
+            except OSError:
+                return -signal.SIGKILL
+            self._workers.add(worker)
+        code = worker.wait()
+        with self._lock:
             self._workers.discard(worker)
+        return code

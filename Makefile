@@ -1,0 +1,56 @@
+# make demo    everything on this machine, nothing else installed
+# make test    the checks, then all tests; what CI runs
+# make check   formatting, lint, types, import floors, house rules
+# make bench   measurements beside a rival or a limit: make bench NAME=...
+# make clean   what these commands made, but never ./var: that is data
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: demo test check bench clean postgresql
+
+demo: $(VENV)/.demo
+	$(BIN)/ensign demo
+
+test: postgresql $(VENV)/.dev
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit/test_tidy.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.bench $(NAME)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .ruff_cache
+	find ensign_core connectors tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp per set of extras: the second run installs nothing until pyproject.toml changes.
+$(VENV)/.dev $(VENV)/.demo: $(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Ensign needs Python 3.11 or later; name one with: make PYTHON=python3.12' >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh .ci/apt python3-venv || { \
+	  echo 'This Python cannot make a virtual environment.' >&2; \
+	  echo 'On Debian and Ubuntu run: sudo apt-get install python3-venv' >&2; exit 1; }
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+
+# The server that Debian starts after the installation is nobody's here: tests start their own, on
+# private ports, from the same programs.
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || sh .ci/apt postgresql || \
+	  echo 'No PostgreSQL server is installed here; tests that need the distribution'"'"'s skip.' >&2

@@ -1,0 +1,304 @@
+"""What the catalog says of servers, tables, columns, types and publications: the queries.
+
+All run on the query connection, on the source's thread. Names are compared as the catalog spells
+them; the session's search_path is empty, so that `format_type` qualifies user-defined types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from connectors.postgres.pgoutput import Relation, lsn_value
+from connectors.postgres.session import Row, Session
+from connectors.postgres.types import INTEGERS, TEXTS, UUID, logical
+from ensign_core.change import Column, Schema
+
+KeyKind = Literal["int", "uuid", "text"]
+"""Key types whose order can be reproduced outside the server."""
+
+PAGE_HEADERS = (24, 40)
+"""Sizes of a WAL page's header, short and long (``src/include/access/xlog_internal.h``)."""
+
+
+class Server(NamedTuple):
+    """``wal_page`` is the size of a WAL page in bytes."""
+
+    version: int
+    wal_level: str
+    standby: bool
+    database: str
+    user: str
+    replication: bool
+    wal_page: int
+
+
+class Table(NamedTuple):
+    """A table that could be captured: ordinary or partitioned root, permanent, not a partition."""
+
+    oid: int
+    schema: str
+    name: str
+    partitioned: bool
+    identity: str
+    readable: bool
+    keyed: bool
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+class KeyPart(NamedTuple):
+    """One column of a table's key, in the order of its index."""
+
+    name: str
+    kind: KeyKind | None
+
+
+class Attribute(NamedTuple):
+    """A column as the catalog has it. ``place`` is its place in the key's index, or None."""
+
+    name: str
+    type_oid: int
+    typmod: int
+    required: bool
+    place: int | None
+    orderly: bool
+    published: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """A table as the catalog has it now. ``row_filter`` is the publication's, an SQL expression."""
+
+    schema: str
+    name: str
+    partitioned: bool
+    attributes: tuple[Attribute, ...]
+    row_filter: str | None
+
+
+class Type(NamedTuple):
+    """A type with domains resolved. ``native`` is its name with its modifier."""
+
+    oid: int
+    native: str
+    name: str
+    kind: str
+
+
+def server(session: Session) -> Server:
+    """Facts of the server and of the session's user."""
+    row = session.rows(
+        "SELECT current_setting('server_version_num'), current_setting('wal_level'), "
+        "pg_is_in_recovery(), current_database(), current_user, r.rolreplication OR r.rolsuper, "
+        "current_setting('wal_block_size') FROM pg_catalog.pg_roles r WHERE rolname = current_user"
+    )[0]
+    return Server(
+        int(str(row[0])), str(row[1]), row[2] == "t", str(row[3]), str(row[4]), row[5] == "t",
+        int(str(row[6])),
+    )  # fmt: skip
+
+
+_TABLES = """
+SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident,
+       has_schema_privilege(n.oid, 'USAGE')
+         AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')),
+       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
+               AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY 2, 3
+"""
+
+
+def tables(session: Session) -> list[Table]:
+    """All tables that could be captured, by name."""
+    return [
+        Table(int(str(r[0])), str(r[1]), str(r[2]), r[3] == "t", str(r[4]), r[5] == "t", r[6] == "t")
+        for r in session.rows(_TABLES, doing="listing tables")
+    ]
+
+
+_TYPES = """
+WITH RECURSIVE given AS (
+  SELECT row_number() OVER () AS n, o AS oid, m AS typmod
+  FROM unnest($1::oid[], $2::int[]) AS u(o, m)
+), step AS (
+  SELECT n, oid, typmod, 0 AS depth FROM given
+  UNION ALL
+  SELECT s.n, t.typbasetype, t.typtypmod, depth + 1
+  FROM step s JOIN pg_catalog.pg_type t ON t.oid = s.oid WHERE t.typtype = 'd'
+)
+SELECT DISTINCT ON (s.n) g.oid, g.typmod, t.oid,
+       pg_catalog.format_type(t.oid, s.typmod), t.typname, t.typtype
+FROM step s JOIN given g USING (n) JOIN pg_catalog.pg_type t ON t.oid = s.oid
+ORDER BY s.n, s.depth DESC
+"""
+
+
+class Types:
+    """Remembers what the catalog said of types; ``named`` holds what the stream said of those that
+    the catalog has no more."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[tuple[int, int], Type] = {}
+        self.named: dict[int, str] = {}
+
+    def resolve(self, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Type]:
+        """Types by oid and modifier; one query for all that are new."""
+        new = sorted(set(wanted) - self._known.keys())
+        if new:
+            oids = "{" + ",".join(str(oid) for oid, _ in new) + "}"
+            typmods = "{" + ",".join(str(typmod) for _, typmod in new) + "}"
+            for row in self._session.rows(_TYPES, (oids, typmods), doing="reading types"):
+                key = int(str(row[0])), int(str(row[1]))
+                self._known[key] = Type(int(str(row[2])), str(row[3]), str(row[4]), str(row[5]))
+            for key in new:
+                if key not in self._known:
+                    name = self.named.get(key[0], f"oid {key[0]}")
+                    self._known[key] = Type(key[0], name, name, "?")
+        return self._known
+
+    def forget(self, oid: int, name: str) -> None:
+        """The stream announced a user-defined type: look it up again."""
+        self.named[oid] = name
+        for key in [key for key in self._known if key[0] == oid]:
+            del self._known[key]
+
+
+_DESCRIBE = """
+SELECT n.nspname, c.relname, c.relkind = 'p', p.filter
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+  SELECT to_jsonb(t) ->> 'rowfilter' AS filter FROM pg_catalog.pg_publication_tables t
+  WHERE t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname
+) p ON true
+WHERE c.oid = $1::oid
+"""
+
+_ATTRIBUTES = """
+SELECT a.attname, a.atttypid, a.atttypmod, a.attnotnull, k.place,
+       a.attcollation = 0 OR l.collname IN ('C', 'POSIX') OR to_jsonb(l) ->> 'collprovider' = 'b'
+         OR (l.oid = 100 AND d.datcollate IN ('C', 'POSIX')
+             AND coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c')
+         OR (l.oid = 100 AND to_jsonb(d) ->> 'datlocprovider' = 'b'),
+       CASE WHEN p.names IS NULL THEN a.attgenerated = ''
+            ELSE p.names ? (a.attname::text) END
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_database d ON d.datname = current_database()
+LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+LEFT JOIN LATERAL (
+  SELECT u.place - 1 AS place FROM pg_catalog.pg_index i,
+         unnest(i.indkey::int2[]) WITH ORDINALITY AS u(attnum, place)
+  WHERE i.indrelid = c.oid AND u.attnum = a.attnum AND u.place <= i.indnkeyatts
+    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+) k ON true
+LEFT JOIN LATERAL (
+  SELECT to_jsonb(t) -> 'attnames' AS names FROM pg_catalog.pg_publication_tables t
+  WHERE t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname
+) p ON true
+WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+"""
+
+
+def describe(session: Session, oid: int, publication: str) -> Description | None:
+    """A table's structure now, None if it is gone."""
+    found = session.rows(_DESCRIBE, (str(oid), publication))
+    if not found:
+        return None
+    attributes = [_attribute(r) for r in session.rows(_ATTRIBUTES, (str(oid), publication))]
+    schema, name, partitioned, row_filter = found[0]
+    return Description(str(schema), str(name), partitioned == "t", tuple(attributes), row_filter)
+
+
+def _attribute(row: Row) -> Attribute:
+    name, oid, typmod, required, place, orderly, published = row
+    return Attribute(
+        str(name), int(str(oid)), int(str(typmod)), required == "t",
+        None if place is None else int(place), orderly == "t", published == "t",
+    )  # fmt: skip
+
+
+def key_parts(description: Description, types: Types) -> tuple[KeyPart, ...]:
+    """The key in the order of its index, empty for a table without one, or whose key the
+    publication leaves out in part."""
+    parts = sorted(
+        (a for a in description.attributes if a.place is not None), key=lambda a: a.place or 0
+    )
+    if not all(a.published for a in parts):
+        return ()
+    known = types.resolve((a.type_oid, a.typmod) for a in parts)
+    return tuple(
+        KeyPart(a.name, _kind(known[a.type_oid, a.typmod].oid, orderly=a.orderly)) for a in parts
+    )
+
+
+def _kind(oid: int, *, orderly: bool) -> KeyKind | None:
+    if oid in INTEGERS:
+        return "int"
+    if oid == UUID:
+        return "uuid"
+    return "text" if oid in TEXTS and orderly else None
+
+
+def schema_of_table(database: str, description: Description, types: Types) -> Schema:
+    """The schema of the rows that the publication publishes of a table as it is now."""
+    published = [a for a in description.attributes if a.published]
+    known = types.resolve((a.type_oid, a.typmod) for a in published)
+    columns = [
+        _column(a.name, known[a.type_oid, a.typmod], required=a.required, key=a.place is not None)
+        for a in published
+    ]
+    return _schema(database, description.schema, description.name, columns)
+
+
+def schema_of_relation(
+    database: str, relation: Relation, description: Description | None, types: Types
+) -> Schema:
+    """The schema of streamed rows: names and types are the message's, what the message does not say
+    (not null, the key of a table with REPLICA IDENTITY FULL) is the catalog's of now."""
+    known = types.resolve((c.type_oid, c.typmod) for c in relation.columns)
+    now = {a.name: a for a in description.attributes} if description else {}
+    columns = []
+    for c in relation.columns:
+        attribute = now.get(c.name)
+        in_key = attribute is not None and attribute.place is not None
+        columns.append(
+            _column(
+                c.name,
+                known[c.type_oid, c.typmod],
+                required=attribute is not None and attribute.required,
+                key=c.key if relation.identity in "di" else in_key,
+            )
+        )
+    return _schema(database, relation.schema, relation.table, columns)
+
+
+def _column(name: str, found: Type, *, required: bool, key: bool) -> Column:
+    meaning = logical(found.oid, found.name, found.kind)
+    return Column(name, found.native, meaning, not required, key)
+
+
+def _schema(database: str, schema: str, table: str, columns: Sequence[Column]) -> Schema:
+    names = (("database", database), ("schema", schema), ("table", table))
+    return Schema(f"{schema}.{table}", names, tuple(columns))
+
+
+def end_lsn(session: Session, wal_page: int) -> int:
+    """The end of the server's log, of what is not flushed yet too. At the start of a page the
+    server counts the page's header in; a stream never says so, hence it is taken off."""
+    rows = session.rows("SELECT pg_current_wal_insert_lsn()", doing="reading the log's end")
+    return page_start(lsn_value(str(rows[0][0])), wal_page)
+
+
+def page_start(lsn: int, wal_page: int) -> int:
+    """``lsn``, or the start of its page when it points just behind the page's header."""
+    return lsn - lsn % wal_page if lsn % wal_page in PAGE_HEADERS else lsn

@@ -1,0 +1,102 @@
+"""What a ``postgres`` source takes in a pipeline's YAML. Imports no driver."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from ensign_core.plugin import ConnectorConfig
+
+NAME_BYTES_MAX = 63
+"""The length of a PostgreSQL identifier (NAMEDATALEN - 1)."""
+
+SYSTEM_SCHEMAS = ("pg_catalog", "information_schema", "pg_toast")
+
+
+class PostgresConfig(ConnectorConfig):
+    """A database whose tables are captured through a logical replication slot."""
+
+    type: Literal["postgres"]
+    dsn: SecretStr = Field(
+        description="Connection string or URL of the database, as libpq takes it."
+    )
+    tables: list[str] = Field(
+        default=["*.*"],
+        min_length=1,
+        description="Globs over schema.table, plain and unquoted, of the tables to capture.",
+    )
+    exclude: list[str] = Field(
+        default=[], description="Globs over schema.table of tables to leave out."
+    )
+    slot: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9_]{1,63}$",
+        description="Name of the replication slot; ensign_PIPELINE when it is not given.",
+    )
+    publication: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=NAME_BYTES_MAX,
+        description="Name of the publication; ensign_PIPELINE when it is not given.",
+    )
+    snapshot: Literal["initial", "never", "only"] = Field(
+        default="initial",
+        description="Whether the rows that are there already are captured: initial captures them "
+        "and then every change, never captures changes only, only captures the rows and stops.",
+    )
+    failover: bool = Field(
+        default=False,
+        description="Make the slot one that standbys keep a copy of (PostgreSQL 17 and later).",
+    )
+    heartbeat_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=60,
+        description="How often, in seconds, an idle source moves its position past changes that "
+        "nobody captures, so that they hold no WAL.",
+    )
+    discover_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How often, in seconds, tables made since the start are looked for.",
+    )
+    chunk_rows: int = Field(
+        default=20_000, ge=1, description="Rows that one chunk of a snapshot reads at most."
+    )
+    batch_bytes_max: int = Field(
+        default=4 << 20,
+        ge=1,
+        le=256 << 20,
+        description="Bytes of events that end a batch; one event may exceed it.",
+    )
+    connect_timeout_s: float = Field(
+        default=10.0, gt=0, description="Seconds to wait for a connection to be made."
+    )
+    query_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds to wait for the answer to a catalog query."
+    )
+
+    def captures(self, schema: str, table: str) -> bool:
+        """Whether a table is one that the pipeline captures."""
+        if schema in SYSTEM_SCHEMAS or schema.startswith("pg_temp"):
+            return False
+        name = f"{schema}.{table}"
+        if not any(fnmatchcase(name, pattern) for pattern in self.tables):
+            return False
+        return not any(fnmatchcase(name, pattern) for pattern in self.exclude)
+
+    def slot_name(self, pipeline: str) -> str:
+        """The slot's name: the configured one, or one made from the pipeline's."""
+        return self.slot or derived_name(pipeline)
+
+    def publication_name(self, pipeline: str) -> str:
+        """The publication's name: the configured one, or one made from the pipeline's."""
+        return self.publication or derived_name(pipeline)
+
+
+def derived_name(pipeline: str) -> str:
+    """A name of slots and publications: lower-case letters, digits and underscores."""
+    return "ensign_" + re.sub(r"[^a-z0-9_]", "_", pipeline.lower())[: NAME_BYTES_MAX - 7]

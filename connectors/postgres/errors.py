@@ -1,0 +1,193 @@
+"""Every error of this connector: its code, sentence and remedy, and which SQLSTATE leads to it.
+
+SQLSTATEs are those of the PostgreSQL documentation, appendix "PostgreSQL Error Codes". Messages of
+the server are never looked at and never passed on: they may hold values of rows. The last word of a
+code decides whether a pipeline waits or stops (I10, `ensign_core.run.retry`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ensign_core.errors import EnsignError
+
+WAIT_FOR_SERVER = "Nothing to do: the pipeline goes on when the server answers again."
+
+ERRORS: Final[dict[str, tuple[str, str]]] = {
+    # Waited out.
+    "unreachable": (
+        "The server at {where} cannot be reached: {reason}.",
+        "Check host and port in the dsn, that the server runs, and firewalls on the way.",
+    ),
+    "connection_lost": ("The connection to the server was lost.", WAIT_FOR_SERVER),
+    "restarting": ("The server is starting up or shutting down.", WAIT_FOR_SERVER),
+    "slot_in_use": (
+        "Replication slot {slot} is in use by process {pid} ({application}).",
+        "Stop the other reader, or end it with SELECT pg_terminate_backend({pid}).",
+    ),
+    "too_many_connections": (
+        "The server has no free connection or walsender.",
+        "Raise max_connections or max_wal_senders, or end connections that nobody needs.",
+    ),
+    "timeout": (
+        "The server did not answer in time while Ensign was {doing}.",
+        "Look in pg_stat_activity for long transactions and locks; the pipeline tries again.",
+    ),
+    # The connection.
+    "dsn_invalid": (
+        "The dsn is not a connection string or URL that libpq understands.",
+        "Write it as postgresql://user:password@host:port/database.",
+    ),
+    "password_rejected": (
+        "The server rejected the password of user {user}.",
+        "Correct the password in the dsn or in the variable that it is taken from.",
+    ),
+    "password_missing": (
+        "The server asks for a password of user {user}, and the dsn has none.",
+        "Add it to the dsn, best as ${{VARIABLE}}.",
+    ),
+    "login_refused": (
+        "The server does not let user {user} connect to database {database} from here.",
+        "Check that the role exists and may log in, and add a line for it to pg_hba.conf.",
+    ),
+    "database_missing": (
+        "Database {database} does not exist on this server.",
+        "Correct the database in the dsn or create it.",
+    ),
+    # The server's settings.
+    "wal_level": (
+        "The server's wal_level is {level}; logical replication needs logical.",
+        "ALTER SYSTEM SET wal_level = logical, then restart the server.",
+    ),
+    "version_unsupported": (
+        "The server is PostgreSQL {version}; 14 or later is needed.",
+        "Upgrade the server.",
+    ),
+    "standby": (
+        "The server is a standby, where no publication can be made.",
+        "Point the dsn at the primary.",
+    ),
+    "no_free_slot": (
+        "The server has no free replication slot.",
+        "Raise max_replication_slots and restart the server, or drop a slot that nobody needs.",
+    ),
+    "disk_full": ("The server's disk is full.", "Make room on the server, then run again."),
+    # Privileges and tables.
+    "replication_privilege": (
+        "User {user} has neither the attribute REPLICATION nor is it a superuser.",
+        'ALTER ROLE "{user}" REPLICATION.',
+    ),
+    "select_privilege": (
+        "User {user} may not read {table}.",
+        'GRANT USAGE ON SCHEMA and SELECT ON {table} TO "{user}".',
+    ),
+    "privilege_missing": (
+        "User {user} has not the privilege for {doing}.",
+        "Let an owner or superuser run: {statement}",
+    ),
+    "table_missing": (
+        "No table matches {tables}.",
+        "Correct tables and exclude in the config; views, foreign, unlogged and temporary tables "
+        "are not captured, and partitions are captured under their root's name.",
+    ),
+    "identity_missing": (
+        "Table {table} has no key, so its UPDATE and DELETE statements fail while published.",
+        "ALTER TABLE {table} REPLICA IDENTITY FULL, or add a primary key.",
+    ),
+    # Slot, publication and position.
+    "slot_missing": (
+        "Replication slot {slot} is gone; changes from {from_lsn} up to the server's end at "
+        "{to_lsn} may have been missed.",
+        "Drop the pipeline with `ensign drop` and let it take a new snapshot, or restore the slot.",
+    ),
+    "slot_recreated": (
+        "Replication slot {slot} was recreated or moved by somebody else: changes from {from_lsn} "
+        "to {to_lsn} have been missed.",
+        "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
+    ),
+    "slot_lost": (
+        "Replication slot {slot} was invalidated by the server: the WAL it needs is gone.",
+        "Raise max_slot_wal_keep_size, then `ensign drop` the pipeline for a new snapshot.",
+    ),
+    "slot_foreign": (
+        "Replication slot {slot} is not a logical slot of the plugin pgoutput.",
+        "Give another name as slot, or drop that slot if nobody needs it.",
+    ),
+    "slot_other_database": (
+        "Replication slot {slot} belongs to database {other}, not to {database}.",
+        "Give another name as slot, or correct the dsn.",
+    ),
+    "slot_changed": (
+        "The position is that of replication slot {other}, and the config names {slot}.",
+        "Set slot: {other}, or `ensign drop` the pipeline to start over with the new slot.",
+    ),
+    "system_changed": (
+        "The server is another cluster (system {system}) than the one the position is of ({other}).",
+        "Point the dsn at the old server, or `ensign drop` the pipeline to start over here.",
+    ),
+    "database_changed": (
+        "The position is that of database {other}, and the dsn names {database}.",
+        "Correct the dsn, or `ensign drop` the pipeline to start over here.",
+    ),
+    "publication_missing": (
+        "Publication {publication} does not exist or was dropped.",
+        "Run the pipeline again, which makes it; changes before that moment cannot be decoded, so "
+        "if this stays, `ensign drop` the pipeline for a new snapshot.",
+    ),
+    "publication_unsuitable": (
+        "Publication {publication} has publish_via_partition_root off, and {table} is partitioned.",
+        'ALTER PUBLICATION "{publication}" SET (publish_via_partition_root = true).',
+    ),
+    "position_damaged": (
+        "The stored position is not one of this connector's.",
+        "Check that the pipeline's name was not used for another source before.",
+    ),
+    "protocol_damaged": (
+        "The server sent a message that does not follow the replication protocol.",
+        "Check for a proxy between Ensign and the server, and report this.",
+    ),
+    "refused": (
+        "The server refused a statement (SQLSTATE {sqlstate}) while Ensign was {doing}.",
+        "Look in the server's log for the statement and its error.",
+    ),
+}
+
+STATES: Final[dict[str, str]] = {
+    "28P01": "password_rejected",
+    "28000": "login_refused",
+    "3D000": "database_missing",
+    "42501": "privilege_missing",
+    "42704": "publication_missing",
+    "53100": "disk_full",
+    "53300": "too_many_connections",
+    "53400": "no_free_slot",
+    "55006": "slot_in_use",
+    "55P03": "timeout",  # lock_not_available
+    "57014": "timeout",  # query_canceled
+    "57P01": "restarting",  # admin_shutdown
+    "57P02": "restarting",  # crash_shutdown
+    "57P03": "restarting",  # cannot_connect_now
+    "57P05": "connection_lost",  # idle_session_timeout
+}
+CLASSES: Final[dict[str, str]] = {"08": "connection_lost"}
+"""Fallbacks by the class of a SQLSTATE, its first two characters."""
+
+
+class _Blanks(dict[str, object]):
+    """Lets a sentence be made where not all of its facts are known."""
+
+    def __missing__(self, key: str) -> str:
+        return "(unknown)"
+
+
+def error(word: str, **facts: object) -> EnsignError:
+    """The error ``postgres.WORD``, its sentence filled in with ``facts``."""
+    sentence, remedy = ERRORS[word]
+    known = _Blanks(facts)
+    return EnsignError(f"postgres.{word}", sentence.format_map(known), remedy.format_map(known))
+
+
+def by_state(sqlstate: str, **facts: object) -> EnsignError:
+    """The error for a SQLSTATE; ``postgres.refused`` for one that is not in the table."""
+    word = STATES.get(sqlstate) or CLASSES.get(sqlstate[:2]) or "refused"
+    return error(word, sqlstate=sqlstate, **facts)

@@ -1,0 +1,169 @@
+"""The source's position: JSON, in the bytes that the core stores with the data they cover.
+
+    {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "lsn": "0/16B3748",
+     "tx": [final LSN, xid, rows] | absent, "done": [oid, ...], "tables": [{...}, ...]}
+
+``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
+to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
+the tables whose snapshot is over or was not wanted, ``tables`` those with one under way.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from connectors.postgres.catalog import KeyPart
+from connectors.postgres.errors import error
+from connectors.postgres.pgoutput import lsn_text, lsn_value
+from connectors.postgres.snapshot import NEVER, AsOf, Key, TableSnapshot, Visible
+from ensign_core.change import Position
+
+VERSION = 1
+
+
+class Partial(NamedTuple):
+    """A transaction of which the first ``rows`` captured rows were consumed."""
+
+    final_lsn: int
+    xid: int
+    rows: int
+
+
+class Origin(NamedTuple):
+    """Whose position it is; a slot of another server or database is no continuation."""
+
+    system: str
+    database: str
+    slot: str
+
+
+@dataclass
+class Snapshots:
+    """All snapshot state: oids of tables that are done with, and those that are not."""
+
+    done: set[int] = field(default_factory=set)
+    tables: dict[int, TableSnapshot] = field(default_factory=dict)
+
+    def passed(self, lsn: int) -> int:
+        """The stream has sent all that commits before ``lsn``: settled tables are done. The LSN of
+        the next chunk to pass, `NEVER` if there is none."""
+        following = NEVER
+        for table in list(self.tables.values()):
+            table.passed(lsn)
+            if table.settled:
+                del self.tables[table.oid]
+                self.done.add(table.oid)
+            else:
+                following = min(following, table.next_lsn())
+        return following
+
+
+class Standpoint(NamedTuple):
+    """A decoded position."""
+
+    origin: Origin
+    lsn: int
+    partial: Partial | None
+    snapshots: Snapshots
+
+
+class PositionWriter:
+    """Encodes positions; what does not change from one to the next is encoded once."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._prefix = json.dumps({"v": VERSION, **origin._asdict()})[:-1] + ', "lsn": "'
+        self._done: tuple[int, str] = (-1, "")
+
+    def encode(self, lsn: int, partial: Partial | None, snapshots: Snapshots) -> Position:
+        """The position bytes; see the top of this module."""
+        parts = [self._prefix, lsn_text(lsn), '"']
+        if partial is not None:
+            parts.append(f', "tx": [{partial.final_lsn}, {partial.xid}, {partial.rows}]')
+        if len(snapshots.done) != self._done[0]:
+            oids = json.dumps(sorted(snapshots.done), separators=(",", ":"))
+            self._done = len(snapshots.done), f', "done": {oids}'
+        parts.append(self._done[1])
+        if snapshots.tables:
+            parts.append(f', "tables": {json.dumps(list(map(_table, snapshots.tables.values())))}')
+        parts.append("}")
+        return Position("".join(parts).encode())
+
+
+def decode(position: Position) -> Standpoint:
+    """Raises ``postgres.position_damaged`` for bytes that `PositionWriter` did not write."""
+    try:
+        found = json.loads(position)
+        if found["v"] != VERSION:
+            raise error("position_damaged")
+        origin = Origin(found["system"], found["database"], found["slot"])
+        partial = Partial(*found["tx"]) if "tx" in found else None
+        tables = [_read_table(table) for table in found.get("tables", ())]
+        snapshots = Snapshots(set(found["done"]), {table.oid: table for table in tables})
+        return Standpoint(origin, lsn_value(found["lsn"]), partial, snapshots)
+    except (ValueError, KeyError, TypeError):
+        raise error("position_damaged") from None
+
+
+def confirmed_lsn(position: Position) -> int:
+    """The LSN that may be confirmed once ``position`` is durable."""
+    try:
+        return lsn_value(json.loads(position)["lsn"])
+    except (ValueError, KeyError, TypeError):
+        raise error("position_damaged") from None
+
+
+def _table(table: TableSnapshot) -> dict[str, Any]:
+    return {
+        "oid": table.oid,
+        "bound": table.bound,
+        "begun": table.begun,
+        "key": [list(part) for part in table.key],
+        "cursor": _key(table.cursor),
+        "low": _key(table.low),
+        "uppers": [_key(key) for key in table.uppers],
+        "chunks": [_as_of(as_of) for as_of in table.chunks],
+        "points": [[_key(key), _as_of(as_of)] for key, as_of in table.points.items()],
+        "owed": sorted(table.owed),
+        "complete": table.complete,
+        "wipe": table.wipe,
+    }
+
+
+def _read_table(found: dict[str, Any]) -> TableSnapshot:
+    return TableSnapshot(
+        oid=found["oid"],
+        bound=found["bound"],
+        begun=found["begun"],
+        key=tuple(KeyPart(*part) for part in found["key"]),
+        cursor=_read_key(found["cursor"]),
+        low=_read_key(found["low"]),
+        uppers=[tuple(map(_read_value, key)) for key in found["uppers"]],
+        chunks=[AsOf(Visible.parse(text), lsn) for text, lsn in found["chunks"]],
+        points={
+            tuple(map(_read_value, key)): AsOf(Visible.parse(as_of[0]), as_of[1]) if as_of else None
+            for key, as_of in found["points"]
+        },
+        owed=set(found["owed"]),
+        complete=found["complete"],
+        wipe=found["wipe"],
+    )
+
+
+def _key(key: Key | None) -> list[int | str] | None:
+    if key is None:
+        return None
+    return [v if isinstance(v, int) else v.decode("utf-8", "surrogateescape") for v in key]
+
+
+def _read_key(found: list[int | str] | None) -> Key | None:
+    return None if found is None else tuple(map(_read_value, found))
+
+
+def _read_value(value: int | str) -> int | bytes:
+    return value if isinstance(value, int) else value.encode("utf-8", "surrogateescape")
+
+
+def _as_of(as_of: AsOf | None) -> list[str | int] | None:
+    return None if as_of is None else [str(as_of.visible), as_of.lsn]

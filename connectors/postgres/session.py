@@ -1,0 +1,358 @@
+"""One connection to the server: connecting, statements, COPY, each with a deadline.
+
+A source has two, both used by its one thread (I1): one that streams, one that asks the catalog and
+reads snapshots. They have the same settings, so that a value has one text wherever it is read. This
+is libpq through `psycopg.pq`, since psycopg has no replication API. Nothing here reconnects (I9).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from connectors.postgres.config import PostgresConfig
+from connectors.postgres.errors import by_state, error
+from ensign_core.errors import EnsignError
+
+SETTINGS: Final = {
+    "datestyle": "ISO",
+    "timezone": "UTC",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "search_path": "",  # names of types, functions and relations come out qualified
+}
+"""What decides how values and names are written."""
+
+QUERY_SETTINGS: Final = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "row_security": "off",  # a policy must fail a snapshot, not thin it out
+    "synchronous_commit": "local",  # what is written here must not wait for a standby
+}
+
+TRANSPORT: Final = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""How libpq notices a dead peer, unless the dsn says otherwise."""
+
+CLOSE_ROUNDS_MAX: Final = 8
+TRACE_BYTES_MAX: Final = 1 << 20
+
+Row = tuple[str | None, ...]
+
+_sqlstate = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
+
+
+class Session:
+    """A libpq connection. ``facts`` are what its errors may name: user, database, where.
+
+    The constructor connects. Every method raises an `EnsignError` of `connectors.postgres.errors`
+    and leaves a connection that can only be closed, but for `tolerate`d SQLSTATEs of `query`.
+    """
+
+    def __init__(self, config: PostgresConfig, pipeline: str, *, replication: bool = False) -> None:
+        self._timeout_s = config.query_timeout_s
+        conninfo, self.facts = _conninfo(config, pipeline, replication=replication)
+        self.conn = _connect(conninfo, config.connect_timeout_s, self.facts)
+        self._poll = select.poll()
+        self._poll.register(self.conn.socket, select.POLLIN)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Block until the server has sent something, or the time is over."""
+        return bool(self._poll.poll(max(0.0, timeout_s) * 1000))
+
+    def query(
+        self,
+        sql: str,
+        params: Sequence[str | None] = (),
+        *,
+        doing: str = "reading the catalog",
+        timeout_s: float | None = None,
+        tolerate: Sequence[str] = (),
+        statement: str = "",
+    ) -> list[Row] | str:
+        """Run one statement with text parameters; its rows. A SQLSTATE in ``tolerate`` is returned
+        instead of raised (the connection stays usable). Facts for errors: ``doing`` and
+        ``statement``, what an administrator could run instead."""
+        deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        facts = {**self.facts, "doing": doing, "statement": statement}
+        failed = ""
+        rows: list[Row] = []
+        try:
+            self.conn.send_query_params(
+                sql.encode(), [None if p is None else p.encode() for p in params]
+            )
+            while (result := self._result(deadline, facts)) is not None:
+                if result.status == pq.ExecStatus.FATAL_ERROR:
+                    failed = failed or _state_of(result)
+                elif result.status == pq.ExecStatus.TUPLES_OK:
+                    rows = _rows(result)
+                elif result.status in (pq.ExecStatus.COPY_BOTH, pq.ExecStatus.COPY_OUT):
+                    break
+        except psycopg.OperationalError:
+            raise self.failure(**facts) from None
+        if failed in tolerate and failed:
+            return failed
+        if failed or self.conn.status == pq.ConnStatus.BAD:
+            raise by_state(failed or "08006", **facts)
+        return rows
+
+    def rows(
+        self, sql: str, params: Sequence[str | None] = (), *, doing: str = "reading the catalog"
+    ) -> list[Row]:
+        """`query` for a statement of which no failure is tolerated."""
+        found = self.query(sql, params, doing=doing)
+        assert not isinstance(found, str)
+        return found
+
+    def simple(self, command: str, *, doing: str, tolerate: Sequence[str] = ()) -> list[Row] | str:
+        """Run a replication command: a walsender takes the simple protocol only."""
+        deadline = time.monotonic() + self._timeout_s
+        facts = {**self.facts, "doing": doing}
+        rows: list[Row] = []
+        failed = ""
+        try:
+            self.conn.send_query(command.encode())
+            while (result := self._result(deadline, facts)) is not None:
+                if result.status == pq.ExecStatus.FATAL_ERROR:
+                    failed = _state_of(result)
+                elif result.status == pq.ExecStatus.TUPLES_OK:
+                    rows = _rows(result)
+                elif result.status == pq.ExecStatus.COPY_BOTH:
+                    return rows
+        except psycopg.OperationalError:
+            raise self.failure(**facts) from None
+        if failed and failed in tolerate:
+            return failed
+        if failed or self.conn.status == pq.ConnStatus.BAD:
+            raise by_state(failed or "08006", **facts)
+        return rows
+
+    def _result(self, deadline: float, facts: dict[str, object]) -> pq.abc.PGresult | None:
+        """The next result of the statement under way; past the deadline it is cancelled."""
+        while self.conn.is_busy():
+            if not self.wait(deadline - time.monotonic()):
+                self.cancel()
+                raise error("timeout", **facts)
+            self.conn.consume_input()
+        return self.conn.get_result()
+
+    def cancel(self) -> None:
+        """Ask the server to cancel the statement under way; it may have ended meanwhile."""
+        try:
+            try:
+                self.conn.cancel_conn().blocking()
+            except psycopg.NotSupportedError:
+                self.conn.get_cancel().cancel()
+        except psycopg.OperationalError:
+            return
+
+    def failure(self, **facts: object) -> EnsignError:
+        """The error for a connection that failed: by the server's last word, if it said one."""
+        state = ""
+        try:
+            for _ in range(CLOSE_ROUNDS_MAX):
+                result = self.conn.get_result()
+                if result is None:
+                    break
+                state = _state_of(result) or state
+        except psycopg.Error:
+            pass
+        return by_state(state or "08006", **{**self.facts, **facts})
+
+    def close(self) -> None:
+        """Close the connection; the server rolls back what was under way."""
+        self.conn.finish()
+
+
+class CopyOut:
+    """A COPY TO STDOUT under way, read without ever waiting longer than asked."""
+
+    def __init__(self, session: Session, sql: str, *, doing: str, statement: str = "") -> None:
+        self._session = session
+        self._facts = {**session.facts, "doing": doing, "statement": statement}
+        self._started = False
+        self.finished = False
+        session.conn.send_query(sql.encode())
+
+    def read(self, bytes_max: int, deadline: float) -> tuple[list[bytes], int]:
+        """Lines received until there are ``bytes_max`` of them, the COPY ends (`finished`), or the
+        deadline passes (`time.monotonic`); and their bytes."""
+        lines: list[bytes] = []
+        size = 0
+        conn = self._session.conn
+        try:
+            if not self._start(deadline):
+                return lines, size
+            while size < bytes_max:
+                count, data = conn.get_copy_data(1)
+                if count > 0:
+                    lines.append(data.tobytes())
+                    size += count
+                elif count == 0:
+                    if not self._more(deadline):
+                        break
+                else:
+                    self._finish()
+                    break
+        except psycopg.OperationalError:
+            raise self._session.failure(**self._facts) from None
+        return lines, size
+
+    def _more(self, deadline: float) -> bool:
+        if not self._session.wait(deadline - time.monotonic()):
+            return False
+        self._session.conn.consume_input()
+        return True
+
+    def _start(self, deadline: float) -> bool:
+        conn = self._session.conn
+        while not self._started:
+            if conn.is_busy():
+                if not self._more(deadline):
+                    return False
+                continue
+            result = conn.get_result()
+            if result is None or result.status != pq.ExecStatus.COPY_OUT:
+                self._raise(result)
+            self._started = True
+        return True
+
+    def _finish(self) -> None:
+        conn = self._session.conn
+        while (result := conn.get_result()) is not None:
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                self._raise(result)
+        self.finished = True
+
+    def _raise(self, result: pq.abc.PGresult | None) -> None:
+        state = _state_of(result) if result is not None else "08006"
+        raise by_state(state, **self._facts)
+
+    def abandon(self) -> None:
+        """Cancel what is left and read it off, so that the connection can go on."""
+        conn = self._session.conn
+        self._session.cancel()
+        try:
+            while conn.get_copy_data(0)[0] > 0:
+                pass
+        except psycopg.Error:
+            pass
+        while conn.get_result() is not None:
+            pass
+        self.finished = True
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """An SQL string literal, whatever standard_conforming_strings says."""
+    text = value.replace("'", "''")
+    return "E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
+
+
+def _conninfo(
+    config: PostgresConfig, pipeline: str, *, replication: bool
+) -> tuple[str, dict[str, object]]:
+    dsn = config.dsn.get_secret_value()
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise error("dsn_invalid") from None
+    settings = SETTINGS if replication else {**SETTINGS, **QUERY_SETTINGS}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    before = str(given.get("options") or "")
+    extra: dict[str, str] = {name: v for name, v in TRANSPORT.items() if name not in given}
+    extra |= {
+        "client_encoding": "UTF8",
+        "options": f"{before} {options}".strip(),
+        "application_name": f"ensign {pipeline}"[:63],
+    }
+    if replication:
+        extra["replication"] = "database"
+    conninfo = make_conninfo(dsn, **extra)
+    host = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or "local socket"
+    user = given.get("user") or os.environ.get("PGUSER") or ""
+    return conninfo, {
+        "where": f"{host}:{given.get('port') or os.environ.get('PGPORT') or 5432}",
+        "user": user,
+        "database": given.get("dbname") or os.environ.get("PGDATABASE") or user,
+    }
+
+
+def _connect(conninfo: str, timeout_s: float, facts: dict[str, object]) -> pq.abc.PGconn:
+    """Connect, or raise what the server's SQLSTATE says. libpq keeps that of a refused login to
+    itself, but its trace of the protocol shows it; the traced file has no name and is dropped."""
+    deadline = time.monotonic() + timeout_s
+    conn = pq.PGconn.connect_start(conninfo.encode())
+    trace = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        state = pq.PollingStatus.WRITING
+        if conn.status == pq.ConnStatus.BAD:
+            state = pq.PollingStatus.FAILED
+        elif sys.platform == "linux":
+            conn.trace(trace.fileno())
+        while state not in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
+            if not _ready(conn, reading=state == pq.PollingStatus.READING, deadline=deadline):
+                raise error("unreachable", **facts, reason="no answer in time")
+            state = pq.PollingStatus(conn.connect_poll())
+        if sys.platform == "linux":
+            conn.untrace()
+        if state == pq.PollingStatus.OK:
+            return conn
+        raise _refusal(conn, os.pread(trace.fileno(), TRACE_BYTES_MAX, 0), facts)
+    except BaseException:
+        conn.finish()
+        raise
+    finally:
+        trace.close()
+
+
+def _ready(conn: pq.abc.PGconn, *, reading: bool, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(conn.socket, select.POLLIN if reading else select.POLLOUT)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _refusal(conn: pq.abc.PGconn, trace: bytes, facts: dict[str, object]) -> EnsignError:
+    if conn.needs_password:
+        return error("password_missing", **facts)
+    message = conn.error_message.decode(errors="replace")
+    states = _sqlstate.findall(trace)
+    if states:
+        return by_state(states[-1].decode(), **facts, doing="connecting")
+    reason = message.partition("failed: ")[2] or message
+    return error("unreachable", **facts, reason=reason.partition("\n")[0].strip().rstrip("."))
+
+
+def _state_of(result: pq.abc.PGresult) -> str:
+    return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+
+
+def _rows(result: pq.abc.PGresult) -> list[Row]:
+    width = range(result.nfields)
+    return [
+        tuple(_text(result.get_value(row, column)) for column in width)
+        for row in range(result.ntuples)
+    ]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")

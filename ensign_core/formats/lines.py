@@ -1,0 +1,39 @@
+"""What a format is: from a batch to lines, in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from ensign_core.change import Batch, Op
+from ensign_core.errors import EnsignError
+
+SILENT = frozenset({Op.SCHEMA, Op.BEGIN, Op.COMMIT})
+"""Ops of which no format writes a line."""
+
+
+class Lines(NamedTuple):
+    """``texts[i]`` is a line of the event ``indexes[i]`` of the batch. Indexes never fall: an event
+    may have no line (the ops in `SILENT`) or two (a changed key in the format ``debezium``)."""
+
+    texts: list[bytes]
+    indexes: Sequence[int]
+
+
+class Formatter(Protocol):
+    """Turns the batches of a topic into lines. It keeps what it compiled from the schemas it saw,
+    so a reader or sink makes one and uses it from one thread (I1)."""
+
+    def lines(self, batch: Batch) -> Lines:
+        """The batch's lines, in the order of its events, each without the newline: JSON in UTF-8,
+        except in the format ``raw``. Reads ``batch.topic`` and ``batch.offset``. Raises
+        ``rows.damaged``, or ``format.*`` for an event that the format cannot express."""
+
+
+def inexpressible(name: str, needs: str, remedy: str) -> EnsignError:
+    """The error for an event that a format has no form for."""
+    return EnsignError(
+        f"format.{name}_needs_{needs}",
+        f"The format {name} writes only {needs}, and this topic holds something else.",
+        remedy,
+    )

@@ -1,0 +1,74 @@
+"""A measured run of one program, and how several are told."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run took: wall seconds of the work, CPU seconds of the program, its peak RSS."""
+
+    rows: int
+    seconds: float
+    cpu_s: float
+    rss_bytes: int
+
+    @property
+    def rate(self) -> float:
+        return self.rows / self.seconds
+
+
+def finished(process: subprocess.Popen[bytes]) -> tuple[float, int]:
+    """Wait for a child; its CPU seconds and peak RSS in bytes."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a living process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(ready: object, seconds_max: float, every_s: float = 0.002) -> float:
+    """Poll ``ready()`` until it is true; the clock at that moment."""
+    assert callable(ready)
+    deadline = time.monotonic() + seconds_max
+    while not ready():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(every_s)
+    return time.monotonic()
+
+
+def told(name: str, runs: Sequence[Run]) -> str:
+    """One line: median rate with min and max, CPU per million rows, peak RSS."""
+    rates = [run.rate for run in runs]
+    million = [run.cpu_s * 1e6 / run.rows for run in runs]
+    return (
+        f"  {name:<34} {statistics.median(rates):>9,.0f} rows/s "
+        f"({min(rates):,.0f} to {max(rates):,.0f})  "
+        f"{statistics.median(million):>6.2f} CPU s per million  "
+        f"{max(run.rss_bytes for run in runs) / MB:>5.0f} MB"
+    )
+
+
+def ratio(name: str, ours: Sequence[Run], theirs: Sequence[Run], *, of_cpu: bool = False) -> str:
+    """One line: ours over theirs, run by run as they alternated."""
+    pairs = [
+        (a.cpu_s / a.rows) / (b.cpu_s / b.rows) if of_cpu else a.rate / b.rate
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    return (
+        f"  {name:<34} {statistics.median(pairs):.2f} (min {min(pairs):.2f}, max {max(pairs):.2f})"
+    )

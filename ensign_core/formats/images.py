@@ -175,10 +175,9 @@ class Tables:
 def stretches(batch: Batch) -> Iterator[tuple[int, int, Run | None]]:
     """Start and stop of the events of each run, so that what a transaction's rows have in common
     is written once; the run is None for events outside any."""
-    runs = batch.runs
-    first = runs[0].start if runs else len(batch)
-    if first:
-        yield 0, first, None
-    for run, following in zip(runs, [*(r.start for r in runs[1:]), len(batch)], strict=True):
-        if run.start < following:
-            yield run.start, following, run
+    starts = [*(run.start for run in batch.runs), len(batch)]
+    if starts[0]:
+        yield 0, starts[0], None
+    for run, stop in zip(batch.runs, starts[1:], strict=True):
+        if run.start < stop:
+            yield run.start, stop, run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +37,6 @@ def cpu_s(pid: int) -> float:
     """CPU seconds that a living process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def wait_until(ready: object, seconds_max: float, every_s: float = 0.002) -> float:
-    """Poll ``ready()`` until it is true; the clock at that moment."""
-    assert callable(ready)
-    deadline = time.monotonic() + seconds_max
-    while not ready():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(every_s)
-    return time.monotonic()
 
 
 def told(name: str, runs: Sequence[Run]) -> str:

@@ -19,8 +19,9 @@ import psycopg
 
 from ensign_core.broker import Broker
 from tests.bench import latency, rival_debezium
-from tests.bench.measured import Run, finished, ratio, told, wait_until
+from tests.bench.measured import Run, finished, ratio, told
 from tests.services.postgres import PostgresServer, installations
+from tests.services.ready import wait_until
 
 TABLE = """
 CREATE TABLE bench (

@@ -121,4 +121,4 @@ def test_a_schema_is_its_structure() -> None:
     wider = Schema("orders", ORDERS.names, (*ORDERS.columns, Column("note", "text", "text")))
     assert len({ORDERS.id, LINES.id, wider.id}) == 3
     # The id is stored in every frame: it must be the same in every release.
-    assert ORDERS.id == 0x64b6489ee4f4b4f5
+    assert ORDERS.id == 0x64B6489EE4F4B4F5

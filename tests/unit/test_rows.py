@@ -22,7 +22,16 @@ def test_bodies_that_may_be(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"X", b"N", b"N\0", b"N\0\1", b"N\0\0N\0\0", b"N\0\0K\0\0", b"K\0\0O\0\0", b"N\0\1t\0\0\0\5ab"],
+    [
+        b"X",
+        b"N",
+        b"N\0",
+        b"N\0\1",
+        b"N\0\0N\0\0",
+        b"N\0\0K\0\0",
+        b"K\0\0O\0\0",
+        b"N\0\1t\0\0\0\5ab",
+    ],
 )
 def test_bodies_that_may_not_be(body: bytes) -> None:
     with pytest.raises(EnsignError) as raised:

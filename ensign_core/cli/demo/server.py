@@ -32,8 +32,7 @@ def postgres() -> Iterator[str]:
     try:
         if os.geteuid() == 0:
             # PostgreSQL refuses root; another user may not be able to look into root's folders.
-            shutil.copytree(installed, folder / "install", symlinks=True)
-            installed = folder / "install"
+            installed = _copied(installed, folder)
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, _NOBODY, _NOBODY, follow_symlinks=False)
         with socket.socket() as probe:
@@ -63,6 +62,17 @@ def _installed() -> Path:
             "Run: pip install 'ensign[demo]'",
         )
     return Path(spec.origin).parent / "pginstall"
+
+
+def _copied(installed: Path, folder: Path) -> Path:
+    """The programs with the libraries that the wheel puts beside its package."""
+    package = installed.parent
+    libraries = package.with_name(package.name + ".libs")
+    copy = folder / package.name / installed.name
+    shutil.copytree(installed, copy, symlinks=True)
+    if libraries.exists():
+        shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+    return copy
 
 
 def _run(installed: Path, folder: Path, program: str, *arguments: str) -> None:

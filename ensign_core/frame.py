@@ -155,7 +155,10 @@ def unpack(packed: bytes, schemas: dict[int, Schema], header: Header, offset: in
     times = take.array("q", txs)
     text = take.bytes(text_bytes)
     body = rest[take.at :]
-    ends = array("I", accumulate(sizes))
+    try:
+        ends = array("I", accumulate(sizes))
+    except OverflowError:
+        raise damaged("has columns that do not agree") from None
     if events != header.events or (ends[-1] if events else 0) != len(body):
         raise damaged("has columns that do not agree")
     try:

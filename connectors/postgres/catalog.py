@@ -118,7 +118,9 @@ ORDER BY 2, 3
 def tables(session: Session) -> list[Table]:
     """All tables that could be captured, by name."""
     return [
-        Table(int(str(r[0])), str(r[1]), str(r[2]), r[3] == "t", str(r[4]), r[5] == "t", r[6] == "t")
+        Table(
+            int(str(r[0])), str(r[1]), str(r[2]), r[3] == "t", str(r[4]), r[5] == "t", r[6] == "t"
+        )
         for r in session.rows(_TABLES, doing="listing tables")
     ]
 

@@ -1,9 +1,9 @@
 """Reads the chunks of snapshots: one at a time, each in one short transaction of the query
 connection, in steps that never outlast their deadline.
 
-Order within a chunk's transaction: the lock comes first, since a rewriting ALTER TABLE or a TRUNCATE
-that commits between a snapshot and the first read leaves the table empty to that snapshot; then the
-snapshot, then the WAL position behind it, then the rows.
+Order within a chunk's transaction: the lock comes first, since a rewriting ALTER TABLE or a
+TRUNCATE that commits between a snapshot and the first read leaves the table empty to that snapshot;
+then the snapshot, then the WAL position behind it, then the rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from connectors.postgres import copytext
 from connectors.postgres.catalog import (
     Description,
     KeyPart,
@@ -23,6 +22,7 @@ from connectors.postgres.catalog import (
     schema_of_table,
 )
 from connectors.postgres.config import PostgresConfig
+from connectors.postgres.copytext import RowCopier
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_value
 from connectors.postgres.position import Snapshots
@@ -122,6 +122,10 @@ class ChunkReader:
         if self._job is not None:
             return True
         return now >= self.retry_at and self._next(snapshots) is not None
+
+    def idle(self, snapshots: Snapshots) -> bool:
+        """Whether there is nothing to read, now or later."""
+        return self._job is None and self._next(snapshots) is None
 
     def _next(self, snapshots: Snapshots) -> TableSnapshot | None:
         tables = snapshots.tables.values()
@@ -258,8 +262,8 @@ class ChunkReader:
         return piece
 
     def _bodies(self, job: _Job) -> list[bytes]:
-        start = copytext.head(len(job.schema.columns))
-        bodies = [copytext.body(start, line) for line in job.lines]
+        copier = RowCopier(len(job.schema.columns))
+        bodies = list(map(copier.body, job.lines))
         job.lines, job.size = [], 0 if job.limit == 0 else job.size
         return bodies
 
@@ -286,7 +290,8 @@ def select(
         if table.cursor is not None:
             conditions.append(f"({names}) > {_tuple(table.key, table.cursor)}")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return f"COPY (SELECT {columns} FROM {relation(found)}{where}{order}) TO STDOUT"
+    rows = f"SELECT {columns} FROM {relation(found)}{where}{order}"  # noqa: S608
+    return f"COPY ({rows}) TO STDOUT"
 
 
 def _tuple(parts: tuple[KeyPart, ...], key: Key) -> str:

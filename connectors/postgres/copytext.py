@@ -22,30 +22,37 @@ SHORT_MAX: Final = 1024
 _short: Final = [_length(b"t", n) for n in range(SHORT_MAX)]
 
 
-def head(columns: int) -> bytes:
-    """What starts the body of each row of ``columns`` columns: a new image and the count."""
-    return b"N" + struct.pack(">H", columns)
+class RowCopier:
+    """Makes the bodies of snapshot rows of one table from COPY's lines."""
 
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._head = b"N" + struct.pack(">H", columns)
+        self._parts = [self._head] + [b""] * (2 * columns)
 
-def body(start: bytes, line: bytes) -> bytes:
-    """The body of a snapshot row from a line with its newline; ``start`` is `head` of its table."""
-    if start == EMPTY:
-        return start
-    parts = [start]
-    append = parts.append
-    for value in line[:-1].split(b"\t"):
-        if b"\\" in value:
+    def body(self, line: bytes) -> bytes:
+        """The body (a new image) of the row in a line with its newline."""
+        if b"\\" in line or len(line) > SHORT_MAX or not self._columns:
+            return self._careful(line)
+        values = line[:-1].split(b"\t")
+        parts = self._parts
+        parts[1::2] = [_short[len(value)] for value in values]
+        parts[2::2] = values
+        return b"".join(parts)
+
+    def _careful(self, line: bytes) -> bytes:
+        """The same for lines with nulls or escapes, long lines and rows without columns."""
+        if not self._columns:
+            return self._head
+        parts = [self._head]
+        for value in line[:-1].split(b"\t"):
             if value == b"\\N":
-                append(b"n")
+                parts.append(b"n")
                 continue
-            value = unescaped(value)  # noqa: PLW2901
-        size = len(value)
-        append(_short[size] if size < SHORT_MAX else _length(b"t", size))
-        append(value)
-    return b"".join(parts)
-
-
-EMPTY: Final = head(0)
+            text = unescaped(value) if b"\\" in value else value
+            parts.append(_length(b"t", len(text)))
+            parts.append(text)
+        return b"".join(parts)
 
 
 def unescaped(value: bytes) -> bytes:

@@ -87,8 +87,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     "table_missing": (
         "No table matches {tables}.",
-        "Correct tables and exclude in the config; views, foreign, unlogged and temporary tables "
-        "are not captured, and partitions are captured under their root's name.",
+        (
+            "Correct tables and exclude in the config; views, foreign, unlogged and temporary tables "
+            "are not captured, and partitions are captured under their root's name."
+        ),
     ),
     "identity_missing": (
         "Table {table} has no key, so its UPDATE and DELETE statements fail while published.",
@@ -96,13 +98,17 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     # Slot, publication and position.
     "slot_missing": (
-        "Replication slot {slot} is gone; changes from {from_lsn} up to the server's end at "
-        "{to_lsn} may have been missed.",
+        (
+            "Replication slot {slot} is gone; changes from {from_lsn} up to the server's end at "
+            "{to_lsn} may have been missed."
+        ),
         "Drop the pipeline with `ensign drop` and let it take a new snapshot, or restore the slot.",
     ),
     "slot_recreated": (
-        "Replication slot {slot} was recreated or moved by somebody else: changes from {from_lsn} "
-        "to {to_lsn} have been missed.",
+        (
+            "Replication slot {slot} was recreated or moved by somebody else: changes from {from_lsn} "
+            "to {to_lsn} have been missed."
+        ),
         "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
     ),
     "slot_lost": (
@@ -122,7 +128,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Set slot: {other}, or `ensign drop` the pipeline to start over with the new slot.",
     ),
     "system_changed": (
-        "The server is another cluster (system {system}) than the one the position is of ({other}).",
+        "The server is another cluster ({system}) than the one the position is of ({other}).",
         "Point the dsn at the old server, or `ensign drop` the pipeline to start over here.",
     ),
     "database_changed": (
@@ -131,8 +137,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     "publication_missing": (
         "Publication {publication} does not exist or was dropped.",
-        "Run the pipeline again, which makes it; changes before that moment cannot be decoded, so "
-        "if this stays, `ensign drop` the pipeline for a new snapshot.",
+        (
+            "Run the pipeline again, which makes it; changes before that moment cannot be decoded, so "
+            "if this stays, `ensign drop` the pipeline for a new snapshot."
+        ),
     ),
     "publication_unsuitable": (
         "Publication {publication} has publish_via_partition_root off, and {table} is partitioned.",

@@ -7,7 +7,7 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.pgoutput import parse_relation
 from connectors.postgres.position import Snapshots
 from connectors.postgres.session import Session
-from connectors.postgres.snapshot import TableSnapshot, Visible
+from connectors.postgres.snapshot import TableSnapshot
 from ensign_core.change import Schema
 
 

@@ -7,6 +7,7 @@ recreated or moved here without being asked: a slot that does not continue a pos
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -19,6 +20,9 @@ from connectors.postgres.session import Session, literal, quoted
 
 SLOT_WAIT_S_MAX: Final = 300.0
 """How long the making of a slot waits for transactions that run."""
+
+DROP_WAIT_S_MAX: Final = 5.0
+DROP_PAUSE_S: Final = 0.05
 
 VERSION_MIN: Final = 140000
 FAILOVER_VERSION_MIN: Final = 170000
@@ -103,7 +107,7 @@ def make_slot(session: Session, name: str, server: Server, *, failover: bool) ->
     """Make the slot; the LSN that its stream starts at. Waits for transactions that run."""
     third = ", false, false, true" if failover and server.version >= FAILOVER_VERSION_MIN else ""
     made = session.query(
-        f"SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput'{third})",
+        f"SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput'{third})",  # noqa: S608
         (name,),
         doing="making the replication slot, which waits for running transactions to end",
         timeout_s=SLOT_WAIT_S_MAX,
@@ -168,9 +172,7 @@ def ensure_publication(session: Session, name: str, wanted: Iterable[Table]) -> 
         return listed
     partitioned = [t for t in listed if t.partitioned]
     if partitioned and not found.via_root:
-        raise error(
-            "publication_unsuitable", publication=name, table=partitioned[0].full_name
-        )
+        raise error("publication_unsuitable", publication=name, table=partitioned[0].full_name)
     lacking = [t for t in listed if (t.schema, t.name) not in found.members]
     if lacking and not found.all_tables:
         _change(session, f"ALTER PUBLICATION {quoted(name)} ADD TABLE {{}}", lacking)
@@ -190,10 +192,15 @@ def _change(session: Session, template: str, listed: list[Table]) -> None:
 
 
 def drop(session: Session, slot: str, publication: str) -> list[str]:
-    """Drop what the pipeline made on the server; what it was. A slot in use is not dropped."""
+    """Drop what the pipeline made on the server; what it was. A slot that stays in use, longer
+    than a server takes to notice that its reader is gone, is not dropped."""
     dropped = []
     found = find_slot(session, slot)
     if found is not None:
+        deadline = time.monotonic() + DROP_WAIT_S_MAX
+        while found.pid and time.monotonic() < deadline:
+            time.sleep(DROP_PAUSE_S)
+            found = find_slot(session, slot) or found._replace(pid=0)
         if found.pid:
             application = found.application or "unnamed"
             raise error("slot_in_use", slot=slot, pid=found.pid, application=application)

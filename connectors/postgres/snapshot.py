@@ -48,7 +48,9 @@ class Visible(NamedTuple):
     def parse(cls, text: str) -> Visible:
         """From ``xmin:xmax:xip,...``."""
         xmin, xmax, xip = text.split(":")
-        return cls(int(xmin), int(xmax), frozenset(map(int, xip.split(","))) if xip else frozenset())
+        return cls(
+            int(xmin), int(xmax), frozenset(map(int, xip.split(","))) if xip else frozenset()
+        )
 
     def __str__(self) -> str:
         return f"{self.xmin}:{self.xmax}:{','.join(map(str, sorted(self.xip)))}"
@@ -155,7 +157,7 @@ class TableSnapshot:
     def next_lsn(self) -> int:
         """The LSN that the stream has to pass for a chunk or point to be forgotten."""
         lsns = [as_of.lsn for as_of in self.points.values() if as_of]
-        return min(lsns + [self.chunks[0].lsn] if self.chunks else lsns, default=NEVER)
+        return min([*lsns, self.chunks[0].lsn] if self.chunks else lsns, default=NEVER)
 
     def standing(self, key: Key, xid: int) -> Standing:
         """How the key stands for a change of transaction ``xid``."""

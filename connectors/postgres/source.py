@@ -28,8 +28,9 @@ from connectors.postgres.relations import Relations, current_xmax
 from connectors.postgres.session import Session, literal, quoted
 from connectors.postgres.snapshot import TableSnapshot
 from connectors.postgres.stream import Stream
-from ensign_core.change import Batch, Op, Position, Run, Stage, Tx
-from ensign_core.plugin import Context
+from ensign_core.change import Batch, Op, Position, Run, Tx
+from ensign_core.errors import EnsignError
+from ensign_core.plugin import Context, State
 
 FEEDBACK_S_MIN: Final = 0.05
 """The least time between two status updates while batches are acked."""
@@ -37,6 +38,12 @@ FEEDBACK_S_MIN: Final = 0.05
 NUDGE_S: Final = 0.2
 """How long a source that waits for the log's end lets an idle server be silent: then it writes a
 message of its own, since what is in the log but not flushed is not sent."""
+
+KEEPALIVE_S_MIN: Final = 0.5
+"""The least time between two status updates that say nothing new."""
+
+PAUSE_S_MIN: Final = 0.001
+"""The least time that `read` waits before it looks again."""
 
 LAG_S: Final = 2.0
 """How often the log's end is asked for while changes come."""
@@ -126,9 +133,7 @@ class PostgresSource:
         published, transactions that wrote to them before that may still run."""
         snapshots = self._snapshots
         new = [t.oid for t in wanted if t.oid not in snapshots.done]
-        new = [
-            oid for oid in new if oid not in snapshots.tables or not snapshots.tables[oid].begun
-        ]
+        new = [oid for oid in new if oid not in snapshots.tables or not snapshots.tables[oid].begun]
         bound = current_xmax(query) if new and not fresh else None
         for oid in new:
             table = snapshots.tables.setdefault(oid, TableSnapshot(oid))
@@ -140,8 +145,10 @@ class PostgresSource:
             f"START_REPLICATION SLOT {quoted(self._slot)} LOGICAL {lsn_text(lsn)} "
             f"(proto_version '1', publication_names {publication})",
             doing="starting to stream",
-            tolerate=("55006", "55000"),
+            tolerate=("55006", "55000", "42704"),
         )
+        if state == "42704":
+            raise error("slot_missing", slot=self._slot, from_lsn=lsn_text(lsn))
         if state == "55006":
             raise error("slot_in_use", slot=self._slot, pid="(unknown)", application="another")
         if isinstance(state, str):
@@ -202,8 +209,8 @@ class PostgresSource:
         self._returned_at = time.monotonic()
         self._returned_lsn = lsn
         self._returned_whole = self._returned_whole or self._whole(lsn)
-        state = "snapshot" if self._snapshots.tables else "streaming"
-        self._context.progress(state=state, position=lsn_text(lsn))  # type: ignore[arg-type]
+        state: State = "snapshot" if self._snapshots.tables else "streaming"
+        self._context.progress(state=state, position=lsn_text(lsn))
         return batch
 
     def _of_piece(self, piece: Piece) -> Batch:
@@ -214,12 +221,112 @@ class PostgresSource:
         ops = bytearray(count)
         if piece.wipe:
             ops[0] = Op.TRUNCATE
-        if piece.stage is Stage.HOLD:
-            position = self._held_position
-        else:
-            position = self._position()
+        # While rows are held the stream is not read and the table stays unread: no step forward.
+        position = self._position()
         runs = [Run(0, piece.ordinal, Tx(None, lsn_text(piece.lsn), None))] if count else []
         return Batch(
             ops, array("H", bytes(2 * count)), array("I", accumulate(map(len, bodies))),
             b"".join(bodies), runs, [piece.schema] if count else [], position, piece.stage,
         )  # fmt: skip
+
+    def _whole(self, lsn: int) -> bool:
+        """Whether a position at ``lsn`` has everything that was there when `open` was called."""
+        return lsn >= self._target and not self._snapshots.tables
+
+    def _tick(self, now: float) -> None:
+        """What is done from time to time while `read` is called."""
+        self._stream.tend()
+        if self._chunks.busy or self._query is None:
+            return
+        if now >= self._discover_at:
+            self._discover_at = now + self._config.discover_s
+            self._discover(self._query)
+        if now >= self._lag_at:
+            self._lag_at = now + LAG_S
+            rows = self._query.rows("SELECT pg_current_wal_lsn()", doing="reading the log's end")
+            lag_bytes = max(0, lsn_value(str(rows[0][0])) - self._stream.lsn)
+            waiting = len(self._snapshots.tables)
+            detail = f"{waiting} tables to snapshot" if waiting else ""
+            self._context.progress(lag_bytes=lag_bytes, detail=detail)
+        if now >= self._nudge_at:
+            self._nudge_at = now + NUDGE_S
+            idle = not self._returned_whole and self._chunks.idle(self._snapshots)
+            if idle and self._stream.lsn < self._needed_lsn():
+                # A commit flushes the log up to itself, and a logical message is no change.
+                self._query.query(
+                    "SELECT pg_logical_emit_message(true, $1, '')", (MESSAGE_PREFIX,),
+                    doing="writing a heartbeat",
+                )  # fmt: skip
+
+    def _needed_lsn(self) -> int:
+        """The LSN that the stream has to pass for `caught_up`."""
+        chunks = [as_of.lsn for t in self._snapshots.tables.values() for as_of in t.chunks]
+        points = [a.lsn for t in self._snapshots.tables.values() for a in t.points.values() if a]
+        return max(self._target, *chunks, *points, 0)
+
+    def _discover(self, query: Session) -> None:
+        """Take up tables made since the start that the config captures."""
+        known = self._snapshots.done | self._snapshots.tables.keys()
+        new = [
+            table for table in catalog.tables(query)
+            if table.oid not in known and self._config.captures(table.schema, table.name)
+        ]  # fmt: skip
+        if new:
+            slot.ensure_publication(query, self._publication, new)
+            self._expect(query, new, fresh=False)
+
+    def _wait(self, timeout_s: float) -> None:
+        """Block until something comes, having told the server what is durable."""
+        if self._unfed:
+            self._feed()
+        if self._config.snapshot == "only" and self._returned_whole:
+            assert self._query is not None
+            self._query.wait(timeout_s)
+        elif self._replication is not None:
+            self._replication.wait(timeout_s)
+
+    def _patience_s(self, now: float) -> float:
+        """How long `read` may wait for the stream before something else is to be looked at."""
+        config = self._config
+        times = [self._discover_at, self._returned_at + config.heartbeat_s, now + 1.0]
+        if not self._chunks.idle(self._snapshots):
+            times.append(self._chunks.retry_at)
+        if not self._returned_whole:
+            times.append(self._nudge_at)
+        return max(PAUSE_S_MIN, min(times) - now)
+
+    def ack(self, position: Position) -> None:
+        """Everything up to ``position`` is durable (I5): confirm its last complete transaction.
+        The keep-alive too (I4). Reads nothing."""
+        stream = self._stream
+        lsn = confirmed_lsn(position)
+        if lsn > stream.acked:
+            stream.acked = lsn
+            self._unfed = True
+        if stream.fed_ago_s >= (FEEDBACK_S_MIN if self._unfed else KEEPALIVE_S_MIN):
+            self._feed()
+
+    def _feed(self) -> None:
+        self._unfed = False
+        self._stream.feed()
+
+    def caught_up(self) -> bool:
+        """See `ensign_core.plugin.Source`: the last position returned has passed the log's end at
+        `open`, and every snapshot is read and passed by the stream."""
+        return self._returned_whole
+
+    def close(self) -> None:
+        """Close both connections; the server frees the slot when it notices."""
+        for session in (self._replication, self._query):
+            if session is not None:
+                session.close()
+        self._replication = self._query = None
+
+
+def _replication_session(config: PostgresConfig, pipeline: str, server: catalog.Server) -> Session:
+    try:
+        return Session(config, pipeline, replication=True)
+    except EnsignError as failed:
+        if failed.code == "postgres.privilege_missing":
+            raise error("replication_privilege", user=server.user) from None
+        raise

@@ -66,7 +66,7 @@ class KeyRing:
         nonce, sealed = key.wrapped[:_NONCE_BYTES], key.wrapped[_NONCE_BYTES:]
         try:
             return self._wrap.decrypt(nonce, sealed, key.key_id + key.topic_id)
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise EnsignError(
                 "key.damaged",
                 f"The data key {key.key_id.hex()} does not unwrap: keys.db was changed or damaged.",

@@ -188,7 +188,8 @@ def _array_render(column: Column) -> Render:
 
     def convert(text: str) -> str:
         inside = text[1:-1]
-        if text[:1] != "{" or ("{" in inside and '"' not in inside):
+        # Bounds come before the brace, a further dimension right behind it.
+        if text[:1] != "{" or inside[:1] == "{":
             return quote(text)
         return f"[{','.join(_items(inside, item))}]"
 

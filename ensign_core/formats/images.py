@@ -63,7 +63,9 @@ class Table:
         labels = [f"{name}:%s" for name in (q.replace("%", "%%") for q in self.quoted)]
         self._fields = ",".join(labels)
         self._key_fields = ",".join(labels[i] for i in self.key)
-        self._key_values: Callable[[Row], object] = itemgetter(*self.key) if self.key else tuple
+        self._key_values: Callable[[Row], object] = (
+            itemgetter(*self.key) if self.key else lambda _row: ()
+        )
 
     def read(self, body: Body, at: int) -> tuple[Row, int]:
         """The row that starts at ``at`` (behind its marker), and where it ends."""

@@ -9,6 +9,7 @@ ValueError for text that is no date or time, ``infinity`` among it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 DAY_US = 86_400_000_000
@@ -39,9 +40,13 @@ def _epoch_us(text: str) -> int:
     match = _MOMENT.fullmatch(text)
     if not match:
         raise ValueError
-    year, month, day, *clock, era = match.groups()
-    days = days_from_civil(1 - int(year) if era else int(year), int(month), int(day))
-    return days * DAY_US + (_clock_us(clock) - _offset_us(clock[4]) if clock[0] else 0)
+    *date, hours, minutes, seconds, fraction, offset, era = match.groups()
+    clock = [hours, minutes, seconds, fraction]
+    year, month, day = map(int, date)
+    if not (year and 1 <= month <= 12 and 1 <= day <= 31):
+        raise ValueError
+    days = days_from_civil(1 - year if era else year, month, day)
+    return days * DAY_US + _clock_us(clock) - _offset_us(offset)
 
 
 def epoch_days(text: str) -> int:
@@ -54,12 +59,13 @@ def clock_us(text: str) -> tuple[int, int]:
     match = _TIME.fullmatch(text)
     if not match:
         raise ValueError
-    clock = list(match.groups())
-    return _clock_us(clock), _offset_us(clock[4])
+    *clock, offset = match.groups()
+    return _clock_us(clock), _offset_us(offset)
 
 
-def _clock_us(parts: list[str | None]) -> int:
-    hours, minutes, seconds, fraction = parts[:4]
+def _clock_us(clock: Sequence[str | None]) -> int:
+    """Hours, minutes, seconds and fraction; all None in a date."""
+    hours, minutes, seconds, fraction = clock
     whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
     return whole * 1_000_000 + int((fraction or "").ljust(6, "0"))
 
@@ -84,7 +90,7 @@ def span_us(text: str) -> int:
         if not match_clock:
             raise ValueError
         sign, *clock = match_clock.groups()
-        us = _clock_us([*clock, None])
+        us = _clock_us(clock)
         total += -us if sign == "-" else us
     return total
 

@@ -26,6 +26,7 @@ class Verdict:
     lines: int = 0
     repeats: int = 0
     audited: int = 0
+    streamed: int = 0
     faults: list[str] = field(default_factory=list)
 
     def expect(self, holds: bool, fault: str) -> None:
@@ -67,6 +68,7 @@ def _place(event: Event) -> tuple[int, int]:
 
 def _order(events: list[Event], verdict: Verdict) -> None:
     """Streamed changes stand in commit order, and none stands twice."""
+    verdict.streamed = sum(event["op"] != "snapshot" for event in events)
     places = [_place(event) for event in events if event["op"] != "snapshot"]
     rising = all(a < b for a, b in pairwise(places))
     verdict.expect(rising, "streamed changes are not in commit order, or one is there twice")

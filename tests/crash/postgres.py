@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ pipelines:
     sinks:
       lines: {{type: file, path: "{folder}/shop.jsonl", format: json, rotate_bytes_max: 3000000}}
 """
+START_S_MAX = 20.0
 LIFE_S_MAX = 1.5
 END_S_MAX = 120.0
 
@@ -72,12 +74,14 @@ def _ensign(point: str, count: int, arguments: Sequence[str]) -> subprocess.Pope
 
 
 def _life(config: Path, point: str, rng: random.Random) -> None:
-    """One life of a worker: it dies at its point, or of our SIGKILL when its time is up."""
-    worker = _ensign(point, rng.choice((1, 2, 3, 10)), ["run", str(config)])
-    life_s = 0.5 + rng.uniform(0.05, LIFE_S_MAX)
+    """One life of a worker: it dies at its point, or of our SIGKILL some time after it went to
+    work, or had not got there in time."""
     began = time.monotonic()
+    worker = _ensign(point, rng.choice((1, 2, 5, 20)), ["run", str(config)])
+    assert worker.stdout is not None
+    select.select([worker.stdout], [], [], START_S_MAX)
     with suppress(subprocess.TimeoutExpired):
-        _, errors = worker.communicate(timeout=life_s)
+        _, errors = worker.communicate(timeout=rng.uniform(0.0, LIFE_S_MAX))
         # It may die by its own hand only, never end by itself.
         assert worker.returncode == -9, errors.decode()
     if worker.returncode is None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from connectors.file.sink import FileSink
 from connectors.postgres.source import PostgresSource
-
 from ensign_core.broker import Broker, Writer
 from ensign_core.engine import sqlite
 from ensign_core.run.egress import Egress
@@ -57,8 +56,22 @@ def arm(point: str, count: int) -> None:
     setattr(owner, name, wrapped)
 
 
+def tell_first_append() -> None:
+    """Say on standard output that the worker is at work, once."""
+    inner = Writer.append
+
+    def told(*args: Any, **kwargs: Any) -> Any:
+        result = inner(*args, **kwargs)
+        Writer.append = inner  # type: ignore[method-assign]  # the wrapper is done
+        os.write(1, b"at work\n")
+        return result
+
+    Writer.append = told  # type: ignore[method-assign]  # from outside, as all points
+
+
 def main() -> None:
     point, count, *arguments = sys.argv[1:]
+    tell_first_append()
     if point != "none":
         arm(point, int(count))
     sys.argv = ["ensign", *arguments]

@@ -85,7 +85,10 @@ class PostgresServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -6,6 +6,7 @@ import base64
 import itertools
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,21 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ensign_core.broker import Broker, Event
+from ensign_core.broker.broker import event_batch
 from ensign_core.broker.vault import Vault
 from ensign_core.broker.writer import Writer
-from ensign_core.crypto import EnvironmentProvider, FileProvider, KeyRing, Opener, Sealer
-from ensign_core.crypto import default_key_file, seal
+from ensign_core.crypto import (
+    EnvironmentProvider,
+    FileProvider,
+    KeyRing,
+    Opener,
+    Sealer,
+    default_key_file,
+    seal,
+)
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
+from tests.processes import Processes
 
 KEY = bytes(range(32))
 
@@ -77,8 +87,6 @@ def test_no_nonce_is_used_twice_by_a_broker(
                     patch.setattr(SqliteEngine, "append", _fails)
                     with pytest.raises(OSError, match="disk"):
                         broker.publish("t", [Event(b"x")])
-                from ensign_core.broker.broker import event_batch
-
                 for writer in writers:
                     writer.append([("t", event_batch("t", [Event(b"y")]))])
             broker.delete_topic("t")
@@ -90,17 +98,17 @@ def _fails(*_: object) -> None:
     raise OSError("disk")
 
 
-def test_a_fork_may_not_seal(tmp_path: Path) -> None:
-    sealer = Sealer(KEY, b"frames")
-    sealer.seal(b"", b"")
-    child = os.fork()
-    if child == 0:
-        try:
-            sealer.seal(b"", b"")
-        except EnsignError as error:
-            os._exit(7 if error.code == "broker.forked" else 1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+def test_a_fork_may_not_seal() -> None:
+    """Two processes with one session would seal under one nonce."""
+    script = (
+        "import os\nfrom ensign_core.crypto import Sealer\n"
+        "from ensign_core.errors import EnsignError\n"
+        "sealer = Sealer(bytes(32), b'frames')\nif os.fork(): os.wait()\n"
+        "try: sealer.seal(b'', b'')\nexcept EnsignError as error: print(error.code, flush=True)\n"
+        "else: print('sealed', flush=True)\n"
+    )
+    with Processes() as processes:
+        assert processes.start(script).lines() == ["broker.forked", "sealed"]
 
 
 def test_a_seal_is_bound_to_all_that_it_names() -> None:
@@ -177,8 +185,6 @@ def test_a_revoked_key_opens_and_seals_nothing(tmp_path: Path) -> None:
 def test_reading_what_a_revoked_key_sealed_says_so(tmp_path: Path) -> None:
     engine = SqliteEngine(tmp_path / "b")
     vault = Vault(engine, ring(tmp_path))
-    from ensign_core.broker.broker import event_batch
-
     Writer(vault).append([("t", event_batch("t", [Event(b"x")]))])
     (topic,) = engine.topics()
     engine._db().execute("UPDATE keys.data_keys SET state = 'revoked', wrapped = x''")
@@ -247,19 +253,15 @@ def test_a_key_file_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
 
 def test_creators_at_the_same_time_get_one_key(tmp_path: Path) -> None:
     for number in range(20):
-        path, start = tmp_path / f"keys{number}", threading.Barrier(4)
-        found: list[bytes] = []
+        start = threading.Barrier(4)
 
-        def create(path: Path = path, start: threading.Barrier = start) -> None:
+        def create(path: Path, start: threading.Barrier = start) -> bytes:
             start.wait()
-            found.append(FileProvider(path).key(create=True))  # noqa: B023
+            return FileProvider(path).key(create=True)
 
-        threads = [threading.Thread(target=create) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert (len(found), len(set(found))) == (4, 1)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(create, [tmp_path / f"keys{number}"] * 4))
+        assert len(set(found)) == 1
     assert len(list(tmp_path.iterdir())) == 20
 
 

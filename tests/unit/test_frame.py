@@ -43,12 +43,10 @@ def stored(vault: Vault) -> Stored:
 
 def code_of(vault: Vault, stored: Stored) -> str:
     """The code with which a frame is refused; an exception of another kind fails the test."""
-    try:
+    with pytest.raises(EnsignError) as raised:
         vault.open_frame(stored, "orders")
-    except EnsignError as error:
-        assert "topic orders, offsets 0 to 1" in error.sentence
-        return error.code
-    return "opened"
+    assert f"topic orders, offsets 0 to {stored.events - 1}" in raised.value.sentence
+    return raised.value.code
 
 
 def test_opens_as_it_was(vault: Vault, stored: Stored) -> None:
@@ -84,7 +82,7 @@ def test_a_frame_of_another_topic_does_not_pass(vault: Vault, stored: Stored) ->
     Writer(vault).append([("lines", BATCH)])
     other = next(t.topic_id for t in vault.engine.topics() if t.name == "lines")
     assert code_of(vault, replace(stored, topic_id=other)) == "frame.damaged"
-    assert code_of(vault, replace(stored, events=3)) == "frame.damaged" or True
+    assert code_of(vault, replace(stored, events=3)) == "frame.damaged"
 
 
 def test_a_schema_that_is_gone_is_told(tmp_path: Path, vault: Vault, stored: Stored) -> None:
@@ -112,7 +110,7 @@ def test_what_could_not_be_read_again_is_not_packed(monkeypatch: pytest.MonkeyPa
     with pytest.raises(EnsignError, match=r"^frame\.too_large"):
         frame.pack(BATCH)
     with pytest.raises(EnsignError, match=r"^frame\.damaged"):
-        frame.unpack(packed, {SCHEMA.id: SCHEMA}, frame.Header(*[b""] * 6, 2), 0)  # type: ignore[arg-type] # refused before
+        frame.schema_ids(packed)
 
 
 def test_threads_pack_at_the_same_time() -> None:
@@ -122,9 +120,8 @@ def test_threads_pack_at_the_same_time() -> None:
     garbled: list[int] = []
 
     def pack(number: int) -> None:
-        for _ in range(30):
-            if frame.pack(batches[number]) != expected[number]:
-                garbled.append(number)
+        packed = [frame.pack(batches[number]) for _ in range(30)]
+        garbled.extend(number for one in packed if one != expected[number])
 
     threads = [threading.Thread(target=pack, args=(i,)) for i in range(len(batches))]
     for thread in threads:

@@ -33,13 +33,14 @@ from ensign_core.run.supervisor import signals
 
 PIPELINE = "shop"
 REFRESH_S = 0.25
+SETTLE_S = 0.05
 CATCH_UP_S_MAX = 30.0
 _CONFIG = """\
 broker:
   path: {folder}/broker
 pipelines:
   shop:
-    source: {{type: postgres, dsn: "{dsn}", tables: ["shop.*"]}}
+    source: {{type: postgres, dsn: "{dsn}", tables: ["shop.*"], heartbeat_s: 1}}
     sinks:
       lines: {{type: file, path: "{folder}/{{topic}}.jsonl", format: json}}
 """
@@ -99,25 +100,26 @@ def _capture(broker: Broker, config: Config, dsn: str, seconds: float) -> int:
     view = View(broker, PIPELINE, meter, seconds)
     with signals(over.set), Live(view.render(), console=out, auto_refresh=False) as live:
 
-        def show(wait_s: float) -> None:
-            over.wait(wait_s)
-            view.sample()
+        def show(*, under_load: bool) -> None:
+            over.wait(REFRESH_S if under_load else SETTLE_S)
+            view.sample(under_load=under_load)
             live.update(view.render(), refresh=True)
 
         runner.start()
         workload.start()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and runner.is_alive() and not over.is_set():
-            show(REFRESH_S)
+            show(under_load=True)
         workload.stop()
         deadline = time.monotonic() + CATCH_UP_S_MAX
         while runner.is_alive() and time.monotonic() < deadline:
             if captured(dsn) and _delivered(broker):
                 break
-            show(REFRESH_S)
-        show(0.0)
+            show(under_load=False)
+        show(under_load=False)
         pipeline.stop()
         runner.join()
+    out.print()
     if pipeline.error is not None:
         raise pipeline.error
     return workload.rows
@@ -154,7 +156,7 @@ def _tell(
     lines = sum(1 for path in folder.glob("*.jsonl") for _ in path.open("rb"))
     events = sum(topic.events for topic in topics)
     out.print(
-        f"\nThe shop committed {committed:,} changes of rows. The topics hold {events:,} events, "
+        f"The shop committed {committed:,} changes of rows. The topics hold {events:,} events, "
         f"the snapshot's among them; the files hold {lines:,} lines."
     )
     for table, rows, seen in compared:

@@ -64,10 +64,10 @@ class View:
         self._delivered = 0
         self._stored = 0.0
 
-    def sample(self) -> None:
-        """Look at the broker and the meter once more."""
+    def sample(self, *, under_load: bool) -> None:
+        """Look at the broker and the meter once more; rates are those under load."""
         now, events = time.monotonic(), self._meter.events
-        if now > self._at:
+        if under_load:
             self._rates.append((events - self._events) / (now - self._at))
         self._at, self._events = now, events
         (status,) = statuses(self._broker, [self._pipeline])

@@ -37,7 +37,11 @@ KEY_IMAGE, OLD_IMAGE, NEW_IMAGE = b"K"[0], b"O"[0], b"N"[0]
 
 
 class Op(IntEnum):
-    """What an event says. Snapshot row to event are rows or row-like; the rest has no row."""
+    """What an event says.
+
+    MESSAGE has a row of a schema ``prefix, content``, EVENT one of `event_schema`. TRUNCATE, BEGIN,
+    COMMIT and SCHEMA have an empty body: the event's schema is the table's, after the change.
+    """
 
     SNAPSHOT = 0
     INSERT = 1
@@ -56,8 +60,10 @@ Logical = Literal[
     "timestamp", "timestamptz", "interval", "uuid", "payload", "headers", "other",
 ]  # fmt: skip
 """What a value means, whatever the database calls its type: formats choose their rendering by it.
-``payload`` is the data of a published event (JSON, text or bytes, as its mimetype says); ``other``
-is the text of the type's output function."""
+``payload`` is the data of a published event (JSON, text or bytes, as its mimetype says),
+``headers`` a JSON list of name and value pairs; ``other`` is the text of the type's output
+function. Text of ``int``, ``float`` and ``json`` columns goes into JSON as it is: a source promises
+that it is JSON, but for the floats NaN, Infinity and -Infinity."""
 
 
 class Column(NamedTuple):
@@ -116,7 +122,8 @@ def event_schema(topic: str) -> Schema:
 
 class Tx(NamedTuple):
     """A transaction of the source. ``position`` is the source's readable position of its commit
-    (for snapshot rows: of the as-of point, and ``id`` and ``committed_at`` are None);
+    (for snapshot rows: of the as-of point, and ``id`` and ``committed_at`` are None). Events
+    of a source without transactions have none, and times find them by that of their append;
     ``committed_at`` is in µs since the Unix epoch."""
 
     id: str | None

@@ -59,8 +59,8 @@ class Source(Protocol):
         it was when `open` was called, with every snapshot complete: ``--until-caught-up``."""
 
     def close(self) -> None:
-        """Let go of everything held here and on the server's side of the connection. Called once,
-        after an exception too; must not raise."""
+        """Let go of everything held here and on the server's side of the connection. Called after
+        an exception too, perhaps before `open` and more than once; must not raise."""
 
 
 class Sink(Protocol):

@@ -117,5 +117,5 @@ def damaged() -> EnsignError:
     return EnsignError(
         "rows.damaged",
         "A row's bytes do not follow the row layout.",
-        "Report this with the connector's name; the event can be read in format raw.",
+        "Report this with the connector's name; read on behind it with a later offset.",
     )

@@ -211,8 +211,9 @@ ORDER BY a.attnum
 """
 
 
-def describe(session: Session, oid: int, publication: str) -> Description | None:
-    """A table's structure now, None if it is gone."""
+def describe(session: Session, oid: int, publication: str = "") -> Description | None:
+    """A table's structure now, None if it is gone; without a publication it counts as published as
+    a whole."""
     found = session.rows(_DESCRIBE, (str(oid), publication))
     if not found:
         return None

@@ -103,6 +103,7 @@ class ChunkReader:
         self._wal_page = wal_page
         self._job: _Job | None = None
         self._limits: dict[int, int] = {}
+        self._named: dict[int, Description] = {}
         # The row layout is up to some times longer than COPY's text, hence a half.
         self._bytes_max = max(1, config.batch_bytes_max // 2)
         self.retry_at = 0.0
@@ -201,7 +202,8 @@ class ChunkReader:
 
     def _locked(self, table: TableSnapshot, snapshots: Snapshots) -> Description | None:
         """Begin a transaction and lock the table; None if it cannot be locked now or is gone."""
-        named = describe(self._session, table.oid, self._publication)
+        named = self._named.pop(table.oid, None)
+        named = named or describe(self._session, table.oid, self._publication)
         if named is None:
             del snapshots.tables[table.oid]
             snapshots.done.add(table.oid)
@@ -221,6 +223,7 @@ class ChunkReader:
         if found is None or (found.schema, found.name) != (named.schema, named.name):
             self._rollback()
             return None
+        self._named[table.oid] = found
         return found
 
     def _rollback(self) -> None:

@@ -22,14 +22,12 @@ class Relations:
         snapshots: Snapshots,
         *,
         database: str,
-        publication: str,
         types: Types,
     ) -> None:
         self._session = session
         self._config = config
         self._snapshots = snapshots
         self._database = database
-        self._publication = publication
         self._types = types
         self._schemas: dict[int, Schema | None] = {}
 
@@ -39,7 +37,7 @@ class Relations:
         found = parse_relation(data)
         schema = None
         if self._config.captures(found.schema, found.table):
-            now = describe(self._session, found.oid, self._publication)
+            now = describe(self._session, found.oid)
             schema = schema_of_relation(self._database, found, now, self._types)
             snapshots = self._snapshots
             if found.oid not in snapshots.done and found.oid not in snapshots.tables:

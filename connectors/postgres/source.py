@@ -85,11 +85,13 @@ class PostgresSource:
         self._types = catalog.Types(query)
         start = self._prepare(query, server, stood)
         self._target = catalog.end_lsn(query, server.wal_page)
-        names = {"database": server.database, "publication": self._publication}
-        relations = Relations(query, config, self._snapshots, types=self._types, **names)
-        self._chunks = ChunkReader(
-            query, config, types=self._types, wal_page=server.wal_page, **names
+        relations = Relations(
+            query, config, self._snapshots, database=server.database, types=self._types
         )
+        self._chunks = ChunkReader(
+            query, config, database=server.database, publication=self._publication,
+            types=self._types, wal_page=server.wal_page,
+        )  # fmt: skip
         self._writer = PositionWriter(self._origin)
         self._start(replication, start)
         partial = stood.partial if stood else None

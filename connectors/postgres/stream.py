@@ -230,6 +230,7 @@ class Stream:
         self._skip = 0
         if commit.end_lsn > self.lsn:
             self.lsn = commit.end_lsn
+            self._passed(commit.end_lsn)
         if self._runs and self._runs[-1].start == len(self._ops):
             self._runs.pop()
 

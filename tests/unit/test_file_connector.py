@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from connectors.file.errors import from_os
 from connectors.file.output import TAIL_BLOCK_BYTES
 from connectors.file.sink import FileSink
 from connectors.file.source import FileSource
+from connectors.file.tail import Tail
 from ensign_core.change import Batch, Position
 from ensign_core.errors import EnsignError
 from ensign_core.rows import named
@@ -277,6 +278,41 @@ def test_rotation_by_renaming(path: Path, pattern: str, restart: bool) -> None:
     path.rename(path.with_name("app.jsonl.2"))
     append(path, b"7\n")
     assert (lines.restart() if restart else lines).read() == [b"7"]
+    lines.source.close()
+
+
+@pytest.mark.parametrize("pattern", ["app.jsonl", "app*"])
+@pytest.mark.parametrize("moment", ["superseded", "take"])
+def test_a_rotation_at_the_worst_moment(
+    path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, moment: str
+) -> None:
+    """The last line and the new name come just before, or just after, the source looks."""
+    append(path, b"1\n")
+    lines = Lines(path.with_name(pattern)).open()
+    assert lines.read() == [b"1"]
+    looks: Callable[..., object] = getattr(Tail, moment)
+    rotated = False
+
+    def rotate() -> None:
+        nonlocal rotated
+        rotated = True
+        append(path, b"2\n")
+        path.rename(path.with_name("app.jsonl.1"))
+        append(path, b"3\n")
+
+    def look(tail: Tail, *limits: int) -> object:
+        if moment == "superseded" and not rotated:
+            rotate()
+        found = looks(tail, *limits)
+        if moment == "take" and not rotated:
+            rotate()
+        return found
+
+    monkeypatch.setattr(Tail, moment, look)
+    assert lines.read() == [b"2", b"3"]
+    append(path, b"4\n")
+    assert lines.read() == [b"4"]
+    assert lines.restart().read() == []
     lines.source.close()
 
 

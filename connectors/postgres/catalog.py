@@ -76,6 +76,7 @@ class Description:
     schema: str
     name: str
     partitioned: bool
+    partition: bool
     attributes: tuple[Attribute, ...]
     row_filter: str | None
 
@@ -174,7 +175,7 @@ class Types:
 
 
 _DESCRIBE = """
-SELECT n.nspname, c.relname, c.relkind = 'p', p.filter
+SELECT n.nspname, c.relname, c.relkind = 'p', c.relispartition, p.filter
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
   SELECT to_jsonb(t) ->> 'rowfilter' AS filter FROM pg_catalog.pg_publication_tables t
@@ -218,8 +219,10 @@ def describe(session: Session, oid: int, publication: str = "") -> Description |
     if not found:
         return None
     attributes = [_attribute(r) for r in session.rows(_ATTRIBUTES, (str(oid), publication))]
-    schema, name, partitioned, row_filter = found[0]
-    return Description(str(schema), str(name), partitioned == "t", tuple(attributes), row_filter)
+    schema, name, partitioned, partition, row_filter = found[0]
+    return Description(
+        str(schema), str(name), partitioned == "t", partition == "t", tuple(attributes), row_filter
+    )
 
 
 def _attribute(row: Row) -> Attribute:

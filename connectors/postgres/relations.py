@@ -33,14 +33,17 @@ class Relations:
 
     def learn(self, data: bytes) -> int:
         """Take in a Relation message; the relation's oid. Asks the catalog what the message leaves
-        out. A table never heard of before is one that was made since: its rows are to be read."""
+        out. A table never heard of before is one that was made since: its rows are to be read. A
+        partition is announced with its root, under whose name its rows come."""
         found = parse_relation(data)
         schema = None
         if self._config.captures(found.schema, found.table):
             now = describe(self._session, found.oid)
-            schema = schema_of_relation(self._database, found, now, self._types)
+            if now is None or not now.partition:
+                schema = schema_of_relation(self._database, found, now, self._types)
             snapshots = self._snapshots
-            if found.oid not in snapshots.done and found.oid not in snapshots.tables:
+            known = found.oid in snapshots.done or found.oid in snapshots.tables
+            if now is not None and not now.partition and not known:
                 bound = current_xmax(self._session)
                 snapshots.tables[found.oid] = TableSnapshot(found.oid, bound)
         self._schemas[found.oid] = schema

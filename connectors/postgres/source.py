@@ -197,8 +197,9 @@ class PostgresSource:
         if stream.in_transaction:
             return None
         whole = self._whole(stream.lsn) and not self._returned_whole
-        due = now - self._returned_at >= self._config.heartbeat_s
+        due = stream.asked or now - self._returned_at >= self._config.heartbeat_s
         if whole or (due and stream.lsn > self._returned_lsn):
+            stream.asked = False
             return Batch(position=self._position())
         return None
 

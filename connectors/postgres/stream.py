@@ -48,7 +48,8 @@ class Stream:
     """Receives what the server sends and answers it.
 
     ``lsn`` is the end of the last complete transaction or keepalive, ``acked`` what may be
-    confirmed. Between `take`s the events of one batch collect here.
+    confirmed, ``asked`` whether the server waits for news: a server that shuts down does, until all
+    is confirmed. Between `take`s the events of one batch collect here.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Stream:
         self._runs: list[Run] = []
         self._fed_at = self._heard_at = time.monotonic()
         self._asked_at = 0.0
+        self.asked = False
         self._next_lsn = snapshots.passed(lsn)
         self._reset()
 
@@ -323,6 +325,7 @@ class Stream:
             self.lsn = found.end_lsn
             self._passed(found.end_lsn)
         if found.reply:
+            self.asked = True
             self.feed()
 
     def feed(self, *, ask: bool = False) -> None:

@@ -9,11 +9,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from connectors.registry import Kind
 from tests.conformance.case import MakeSinkCase, MakeSourceCase
-
-WITHOUT_CASE: frozenset[tuple[Kind, str]] = frozenset({("source", "postgres")})
-"""Connectors whose conformance is tested elsewhere."""
+from tests.conformance.postgres import PostgresCase
 
 
 class GeneratorCase:
@@ -88,7 +85,11 @@ def _delivered(data: bytes) -> list[tuple[str, int]]:
     return [(event["topic"], event["offset"]) for event in events]
 
 
-SOURCES: dict[str, MakeSourceCase] = {"generator": GeneratorCase, "file": FileSourceCase}
+SOURCES: dict[str, MakeSourceCase] = {
+    "generator": GeneratorCase,
+    "file": FileSourceCase,
+    "postgres": PostgresCase,
+}
 SINKS: dict[str, MakeSinkCase] = {"file": FileSinkCase, "stdout": StdoutCase}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from connectors.postgres.pgoutput import lsn_value
 from connectors.postgres.position import decode
+from connectors.postgres.source import PostgresSource
 from ensign_core.change import Op
 from ensign_core.errors import EnsignError
 from ensign_core.rows import ABSENT
@@ -220,9 +222,9 @@ def test_columns_that_are_not_published_are_in_neither_part(
         "CREATE TABLE t (id int PRIMARY KEY, a text, g text GENERATED ALWAYS AS ('g' || id) STORED"
         " , secret text)",
         "INSERT INTO t (id, a, secret) VALUES (1, 'a', 's'), (50, 'out', 's')",
-        "CREATE PUBLICATION some FOR TABLE t (id, a) WHERE (id < 50)",
+        "CREATE PUBLICATION part FOR TABLE t (id, a) WHERE (id < 50)",
     )
-    one = capture(publication="some")
+    one = capture(publication="part")
     one.caught_up()
     database.run("INSERT INTO t (id, a, secret) VALUES (2, 'b', 's'), (51, 'out', 's')")
     one.caught_up()
@@ -296,18 +298,28 @@ def test_server_ends_the_connection(
     one.caught_up()
     database.run("INSERT INTO t VALUES (1)")
     server = database.server
-    if end == "terminated":
-        database.run(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active "
-            f"AND database = '{database.name}'"
-        )
-    else:
-        database.connection.close()
-        server.restart("fast" if end == "fast" else "immediate")
-        database.connection = server.connect(database.name)
+    terminate = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
+
+    def stop() -> None:
+        if end == "terminated":
+            database.run(f"{terminate} AND database = '{database.name}'")
+        else:
+            database.connection.close()
+            server.stop("fast" if end == "fast" else "immediate")
+
+    # A server that shuts down waits until all that it sent is confirmed.
+    stopping = threading.Thread(target=stop)
+    stopping.start()
     with pytest.raises(EnsignError) as caught:
         one.until(lambda: False)
+    one.close()
+    stopping.join(60)
     assert caught.value.code in ("postgres.restarting", "postgres.connection_lost")
+    if end != "terminated":
+        with pytest.raises(EnsignError, match=r"postgres\.unreachable"):
+            PostgresSource(one.config, one.told).open(one.position)
+        server.start()
+        database.connection = server.connect(database.name)
     database.run("INSERT INTO t VALUES (2)")
     one.open()
     one.until(lambda: len(one.seen) == 2)

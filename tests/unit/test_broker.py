@@ -15,6 +15,8 @@ import pytest
 from ensign_core.broker import Broker, Event, Reader
 from ensign_core.broker import reader as reader_module
 from ensign_core.change import Batch, BatchBuilder, Column, Op, Position, Schema, Tx
+from ensign_core.engine import Stored
+from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode, new_image
 from tests.processes import Processes
@@ -155,12 +157,11 @@ def test_a_time_is_the_running_maximum(broker: Broker) -> None:
 
 
 def test_a_time_is_exact_to_the_microsecond(broker: Broker) -> None:
-    base = datetime(2026, 11, 23, 13, 10, 30, tzinfo=UTC)
-    for micro in range(100_000, 1_000_000, 97_531):
-        moment = base + timedelta(microseconds=micro)
-        time_us = (moment - EPOCH) // timedelta(microseconds=1)
-        committed(broker, f"t{micro}", time_us - 1, time_us, time_us + 1)
-        assert broker.offset(f"t{micro}", moment) == 1
+    moment = datetime(2040, 2, 6, 7, 34, 36, 674937, tzinfo=UTC)
+    time_us = (moment - EPOCH) // timedelta(microseconds=1)
+    assert int(moment.timestamp() * 1e6) != time_us, "a float does not hold it"
+    committed(broker, "t", time_us - 1, time_us, time_us + 1)
+    assert broker.offset("t", moment) == 1
 
 
 def test_append_order_over_several_topics(broker: Broker) -> None:
@@ -207,6 +208,32 @@ def test_append_order_while_topics_are_made(broker: Broker) -> None:
     looker.join()
     assert failed == []
     assert found == [str(number) for number in range(count)]
+
+
+def test_a_topic_that_is_made_between_two_looks_comes_first(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment that the order depends on: new and known topics are appended to just before the
+    frames of the known ones are fetched."""
+    writer = broker.writer("p")
+
+    def append(topic: str, data: str) -> None:
+        builder = BatchBuilder().begin(Tx(None, "", 1))
+        builder.add(Op.EVENT, Schema("x", (), ()), new_image([None, data.encode()]))
+        writer.append([(topic, builder.take(None))])
+
+    append("known", "1")
+    with broker.pipeline_reader("p", "p/bus") as reader:
+        assert drain(reader) == ["1"]
+        real, pending = SqliteEngine.frames, [("new", "2"), ("known", "3")]
+
+        def frames(*args: object) -> list[Stored]:
+            while pending:
+                append(*pending.pop(0))
+            return real(*args)  # type: ignore[arg-type] # passed on
+
+        monkeypatch.setattr(SqliteEngine, "frames", frames)
+        assert drain(reader) == ["2", "3"]
 
 
 def test_a_pipelines_reader_leaves_its_dead_letters_out_and_no_others(broker: Broker) -> None:

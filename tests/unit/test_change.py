@@ -47,8 +47,16 @@ def test_pick_keeps_events_ordinals_and_used_schemas(
     assert exploded(picked) == chosen
     assert set(picked.schemas) == {event[1] for event in chosen}
     assert len(picked.schemas) == len(set(picked.schemas))
-    runs = [(run.start, run.tx, run.ordinal) for run in picked.runs]
-    assert runs == sorted(runs, key=lambda run: run[0])
+    starts = [run.start for run in picked.runs]
+    assert starts == sorted(set(starts))
+
+
+def test_neighbours_that_are_picked_share_a_run() -> None:
+    builder = BatchBuilder().begin(Tx("1", "", 1), 10)
+    for _ in range(6):
+        builder.add(Op.INSERT, ORDERS, b"")
+    picked = builder.take(None).pick([0, 1, 3, 4, 5])
+    assert [(run.start, run.ordinal) for run in picked.runs] == [(0, 10), (2, 13)]
 
 
 @given(schemas(), st.data())

@@ -194,6 +194,18 @@ def test_a_zombie_is_fenced(engine: SqliteEngine) -> None:
     assert (offsets(engine), engine.position("p")) == ([(0, 1)], b"new")
 
 
+def test_what_was_held_for_a_deleted_topic_does_not_reach_its_successor(
+    engine: SqliteEngine,
+) -> None:
+    epoch = engine.claim("p")
+    engine.append([write(3, b"held")], {}, epoch, None, Stage.HOLD)
+    engine.delete_topic(TOPIC)
+    successor = Write(b"u" * 16, "t", b"l" * 16, 1, 0, 0, b"new")
+    engine.add_data_key(DataKey(b"l" * 16, b"u" * 16, b"wrapped", 0, "active"))
+    assert engine.append([successor], {}, epoch, b"end", Stage.RELEASE) == [0]
+    assert [s.frame for s in engine.frames([b"u" * 16], 0, 1 << 20)] == [b"new"]
+
+
 def test_an_archived_topic_takes_nothing(engine: SqliteEngine) -> None:
     engine.append([write()], {})
     engine._db().execute("UPDATE topics SET state = 'archived'")

@@ -15,6 +15,7 @@ from ensign_core.change import Stage
 from ensign_core.crypto import DataKey
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.engine.wake import FifoBell, ring
+from tests.processes import Processes
 from tests.unit.test_engine import KEY, TOPIC, Start, python, write
 
 __all__ = ["python"]
@@ -100,27 +101,37 @@ def test_abandoned_bells_are_removed(engine: SqliteEngine, python: Start) -> Non
     assert os.listdir(folder) == []
 
 
+def test_a_bell_that_is_not_open_yet_is_not_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.mkfifo
+
+    def mkfifo(path: Path, mode: int) -> None:
+        real(path, mode)
+        ring(tmp_path / "wake")
+
+    monkeypatch.setattr(os, "mkfifo", mkfifo)
+    bell = FifoBell(tmp_path / "wake")
+    ring(tmp_path / "wake")
+    assert bell.wait(LONG_S)
+    bell.close()
+
+
 def test_bells_survive_being_made_while_others_ring(tmp_path: Path) -> None:
     """A bell that a ringer took for abandoned while it was made would never ring again."""
     folder = tmp_path / "wake"
-    over = threading.Event()
-
-    def keep_ringing() -> None:
-        while not over.is_set():
-            ring(folder)
-
-    ringers = [threading.Thread(target=keep_ringing) for _ in range(2)]
-    for ringer in ringers:
-        ringer.start()
-    try:
-        for _ in range(500):
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom ensign_core.engine.wake import ring\n"
+        "print('up', flush=True)\nparent = os.getppid()\n"
+        "while os.getppid() == parent: ring(Path(sys.argv[1]))\n"
+    )
+    with Processes() as processes:
+        ringers = [processes.start(script, folder) for _ in range(2)]
+        assert [ringer.line() for ringer in ringers] == ["up", "up"]
+        for _ in range(300):
             bell = FifoBell(folder)
             assert bell.wait(LONG_S)
             bell.close()
-    finally:
-        over.set()
-        for ringer in ringers:
-            ringer.join()
     assert os.listdir(folder) == []
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MB = 1 << 20
+SAMPLE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,24 @@ class Run:
 
 
 def finished(process: subprocess.Popen[bytes]) -> tuple[float, int]:
-    """Wait for a child; its CPU seconds and peak RSS in bytes."""
+    """Wait for a child; its CPU seconds and peak RSS in bytes. The peak is looked up in /proc while
+    it lives, since what wait4 says begins with the parent's."""
+    peak = [0]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE_S):
+            with contextlib.suppress(OSError, StopIteration):
+                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                peak[0] = int(next(n for n in lines if n.startswith("VmHWM")).split()[1]) * 1024
+
+    sampler = threading.Thread(target=watch)
+    sampler.start()
     _, status, usage = os.wait4(process.pid, 0)
+    ended.set()
+    sampler.join()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds that a living process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return usage.ru_utime + usage.ru_stime, peak[0]
 
 
 def told(name: str, runs: Sequence[Run]) -> str:

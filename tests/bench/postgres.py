@@ -33,7 +33,7 @@ ROWS = """
 INSERT INTO bench SELECT i, i % 1000, 'title of row ' || i, (i % 100000) / 100.0,
     timestamptz '2026-11-23' + i * interval '1 second', i % 2 = 0,
     md5(i::text)::uuid, jsonb_build_object('n', i), i / 7.0, 'code' || i % 10000
-FROM generate_series(%s, %s) AS i
+FROM generate_series({first}, {last}) AS i
 """
 CONFIG = """\
 broker:
@@ -45,6 +45,7 @@ pipelines:
 """
 PUBLICATION = "bench"
 TIMEOUT_S = 600.0
+RIVAL_HEAP = "1g"
 RIVAL_ROWS_MAX = 1_000_000
 
 
@@ -66,11 +67,11 @@ class Bench:
 
     def one_transaction(self, rows: int) -> None:
         with self.connect() as db:
-            db.execute(ROWS, (1, rows))
+            db.execute(ROWS.format(first=1, last=rows).encode())
             db.execute("CHECKPOINT")
 
     def many_transactions(self, rows: int) -> None:
-        each = ROWS % ("n", "n")
+        each = ROWS.format(first="n", last="n")
         with self.connect() as db:
             db.execute("SET synchronous_commit = off")
             db.execute(
@@ -126,7 +127,7 @@ class Bench:
         """The rival: Debezium's embedded engine, JSON, results dropped."""
         result = rival_debezium.stream(
             "127.0.0.1", self.server.port, self.database, "postgres", "postgres", slot,
-            PUBLICATION, "public.bench", rows, TIMEOUT_S,
+            PUBLICATION, "public.bench", rows, TIMEOUT_S, heap_max=RIVAL_HEAP,
         )  # fmt: skip
         return Run(rows, result.seconds, result.cpu_s, result.rss_max_bytes)
 

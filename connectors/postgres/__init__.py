@@ -7,27 +7,25 @@ driver: the functions below do when they are called.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from connectors.postgres.config import PostgresConfig
 from ensign_core.plugin import Connector, Context, Finding, Source
 
 
 def _make(config: PostgresConfig, context: Context) -> Source:
-    from connectors.postgres.source import PostgresSource
-
-    return PostgresSource(config, context)
+    source: Source = import_module("connectors.postgres.source").PostgresSource(config, context)
+    return source
 
 
 def _check(config: PostgresConfig, pipeline: str) -> Sequence[Finding]:
-    from connectors.postgres.check import check
-
-    return check(config, pipeline)
+    found: Sequence[Finding] = import_module("connectors.postgres.check").check(config, pipeline)
+    return found
 
 
 def _drop(config: PostgresConfig, pipeline: str) -> Sequence[str]:
-    from connectors.postgres.check import drop
-
-    return drop(config, pipeline)
+    dropped: Sequence[str] = import_module("connectors.postgres.check").drop(config, pipeline)
+    return dropped
 
 
 CONNECTOR: Connector[PostgresConfig] = Connector(

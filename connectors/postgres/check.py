@@ -137,7 +137,7 @@ def _tables(
     session: Session, config: PostgresConfig, pipeline: str, server: catalog.Server
 ) -> Iterator[Finding]:
     try:
-        wanted = slot.captured_tables(session, config)
+        wanted = slot.captured_tables(catalog.tables(session), config)
     except EnsignError as failed:
         yield _failed(failed)
         return

@@ -88,8 +88,8 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     "table_missing": (
         "No table matches {tables}.",
         (
-            "Correct tables and exclude in the config; views, foreign, unlogged and temporary tables "
-            "are not captured, and partitions are captured under their root's name."
+            "Correct tables and exclude in the config; views, foreign, unlogged and temporary "
+            "tables are not captured, and partitions are captured under their root's name."
         ),
     ),
     "identity_missing": (
@@ -106,8 +106,8 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     "slot_recreated": (
         (
-            "Replication slot {slot} was recreated or moved by somebody else: changes from {from_lsn} "
-            "to {to_lsn} have been missed."
+            "Replication slot {slot} was recreated or moved by somebody else: changes from "
+            "{from_lsn} to {to_lsn} have been missed."
         ),
         "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
     ),
@@ -136,11 +136,16 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Correct the dsn, or `ensign drop` the pipeline to start over here.",
     ),
     "publication_missing": (
-        "Publication {publication} does not exist or was dropped.",
-        (
-            "Run the pipeline again, which makes it; changes before that moment cannot be decoded, so "
-            "if this stays, `ensign drop` the pipeline for a new snapshot."
-        ),
+        "Publication {publication} was dropped: changes since have been missed.",
+        "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
+    ),
+    "publication_recreated": (
+        "Publication {publication} was dropped and made again: changes between have been missed.",
+        "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
+    ),
+    "table_unpublished": (
+        "Table {table} was taken out of publication {publication}: its changes have been missed.",
+        "Exclude the table in the config, or `ensign drop` the pipeline for a new snapshot.",
     ),
     "publication_unsuitable": (
         "Publication {publication} has publish_via_partition_root off, and {table} is partitioned.",

@@ -35,6 +35,7 @@ _begin = struct.Struct(">QqI")
 _commit = struct.Struct(">BQQq")
 _keepalive = struct.Struct(">QqB")
 _status = struct.Struct(">cQQQqB")
+_identity = struct.Struct(">BH")
 _int32 = struct.Struct(">I")
 _column = struct.Struct(">Ii")
 
@@ -120,8 +121,7 @@ def parse_relation(data: bytes) -> Relation:
         (oid,) = _int32.unpack_from(data, 26)
         schema, at = _string(data, 30)
         table, at = _string(data, at)
-        identity = chr(data[at])
-        count = int.from_bytes(data[at + 1 : at + 3], "big")
+        identity_byte, count = _identity.unpack_from(data, at)
         at += 3
         columns = []
         for _ in range(count):
@@ -132,7 +132,7 @@ def parse_relation(data: bytes) -> Relation:
             columns.append(RelationColumn(bool(flags & 1), name, type_oid, typmod))
     except (struct.error, IndexError, ValueError):
         raise error("protocol_damaged") from None
-    return Relation(oid, schema or "pg_catalog", table, identity, tuple(columns))
+    return Relation(oid, schema or "pg_catalog", table, chr(identity_byte), tuple(columns))
 
 
 def parse_type(data: bytes) -> tuple[int, str]:

@@ -1,7 +1,8 @@
 """The source's position: JSON, in the bytes that the core stores with the data they cover.
 
-    {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "lsn": "0/16B3748",
-     "tx": [final LSN, xid, rows] | absent, "done": [oid, ...], "tables": [{...}, ...]}
+    {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
+     "lsn": "0/16B3748", "tx": [final LSN, xid, rows] | absent, "done": [oid, ...],
+     "tables": [{...}, ...]}
 
 ``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
 to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
@@ -32,11 +33,13 @@ class Partial(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Whose position it is; a slot of another server or database is no continuation."""
+    """Whose position it is: a slot of another server or database is no continuation, and what was
+    changed while a publication did not exist is in no stream. ``publication`` is its oid."""
 
     system: str
     database: str
     slot: str
+    publication: int
 
 
 @dataclass
@@ -97,7 +100,7 @@ def decode(position: Position) -> Standpoint:
         found = json.loads(position)
         if found["v"] != VERSION:
             raise error("position_damaged")
-        origin = Origin(found["system"], found["database"], found["slot"])
+        origin = Origin(found["system"], found["database"], found["slot"], found["publication"])
         partial = Partial(*found["tx"]) if "tx" in found else None
         tables = [_read_table(table) for table in found.get("tables", ())]
         snapshots = Snapshots(set(found["done"]), {table.oid: table for table in tables})

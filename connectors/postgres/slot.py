@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from connectors.postgres.catalog import Server, Table, tables
+from connectors.postgres.catalog import Server, Table
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_text, lsn_value
@@ -120,10 +120,10 @@ def make_slot(session: Session, name: str, server: Server, *, failover: bool) ->
     return lsn_value(str(made[0][0]))
 
 
-def captured_tables(session: Session, config: PostgresConfig) -> list[Table]:
-    """The tables to capture. Raises ``postgres.table_missing`` when a name in the config without a
-    glob matches none, or nothing matches at all."""
-    found = [t for t in tables(session) if config.captures(t.schema, t.name)]
+def captured_tables(listed: Iterable[Table], config: PostgresConfig) -> list[Table]:
+    """Those of the tables that the config captures. Raises ``postgres.table_missing`` when a name
+    in the config without a glob matches none, or nothing matches at all."""
+    found = [t for t in listed if config.captures(t.schema, t.name)]
     names = {t.full_name for t in found}
     plain = [t for t in config.tables if not any(c in t for c in "*?[")]
     missing = [t for t in plain if t not in names]
@@ -135,6 +135,7 @@ def captured_tables(session: Session, config: PostgresConfig) -> list[Table]:
 class Publication(NamedTuple):
     """``members`` are (schema, table) as published."""
 
+    oid: int
     all_tables: bool
     via_root: bool
     operations: bool
@@ -144,7 +145,8 @@ class Publication(NamedTuple):
 def find_publication(session: Session, name: str) -> Publication | None:
     """The publication as it is now."""
     rows = session.rows(
-        "SELECT puballtables, pubviaroot, pubinsert AND pubupdate AND pubdelete AND pubtruncate "
+        "SELECT oid, puballtables, pubviaroot, "
+        "pubinsert AND pubupdate AND pubdelete AND pubtruncate "
         "FROM pg_catalog.pg_publication WHERE pubname = $1",
         (name,),
         doing="looking at the publication",
@@ -156,27 +158,44 @@ def find_publication(session: Session, name: str) -> Publication | None:
         (name,),
         doing="looking at the publication",
     )
-    flags = [value == "t" for value in rows[0]]
+    oid, *values = rows[0]
+    flags = [value == "t" for value in values]
     pairs = frozenset((str(schema), str(table)) for schema, table in members)
-    return Publication(flags[0], flags[1], flags[2], pairs)
+    return Publication(int(str(oid)), flags[0], flags[1], flags[2], pairs)
 
 
-def ensure_publication(session: Session, name: str, wanted: Iterable[Table]) -> list[Table]:
-    """Make the publication, or add what it lacks; the tables that were added. Raises
-    ``postgres.privilege_missing`` with the statement to run where the user may not."""
+def check_publication(session: Session, name: str, oid: int, known: Iterable[Table]) -> None:
+    """Raise unless the publication is the one with ``oid`` and has all of ``known`` still: changes
+    made while it was not there, or a table was not in it, are in no stream, and newer servers skip
+    them without an error."""
+    found = find_publication(session, name)
+    if found is None:
+        raise error("publication_missing", publication=name)
+    if found.oid != oid:
+        raise error("publication_recreated", publication=name)
+    for table in known:
+        if (table.schema, table.name) not in found.members:
+            raise error("table_unpublished", publication=name, table=table.full_name)
+
+
+def ensure_publication(session: Session, name: str, wanted: Iterable[Table]) -> int:
+    """Make the publication, or add what it lacks; its oid. Raises ``postgres.privilege_missing``
+    with the statement to run where the user may not."""
     listed = list(wanted)
     found = find_publication(session, name)
     if found is None:
-        _change(session, f"CREATE PUBLICATION {quoted(name)} FOR TABLE {{}} WITH "
-                "(publish_via_partition_root = true)", listed)  # fmt: skip
-        return listed
+        made = f"CREATE PUBLICATION {quoted(name)} FOR TABLE {{}}"
+        _change(session, f"{made} WITH (publish_via_partition_root = true)", listed)
+        found = find_publication(session, name)
+        if found is None:
+            raise error("publication_missing", publication=name)
     partitioned = [t for t in listed if t.partitioned]
     if partitioned and not found.via_root:
         raise error("publication_unsuitable", publication=name, table=partitioned[0].full_name)
     lacking = [t for t in listed if (t.schema, t.name) not in found.members]
     if lacking and not found.all_tables:
         _change(session, f"ALTER PUBLICATION {quoted(name)} ADD TABLE {{}}", lacking)
-    return lacking
+    return found.oid
 
 
 def _change(session: Session, template: str, listed: list[Table]) -> None:

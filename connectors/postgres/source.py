@@ -80,10 +80,10 @@ class PostgresSource:
         slot.check_server(server)
         self._replication = replication = _replication_session(config, pipeline, server)
         system = replication.simple("IDENTIFY_SYSTEM", doing="identifying the server")
-        self._origin = Origin(str(system[0][0]), server.database, self._slot)
-        self._wal_page = server.wal_page
+        for session in (query, replication):
+            session.facts |= {"slot": self._slot, "publication": self._publication}
+        start = self._prepare(query, server, str(system[0][0]), stood)
         self._types = catalog.Types(query)
-        start = self._prepare(query, server, stood)
         self._target = catalog.end_lsn(query, server.wal_page)
         relations = Relations(
             query, config, self._snapshots, database=server.database, types=self._types
@@ -106,21 +106,31 @@ class PostgresSource:
         self._nudge_at = now + NUDGE_S
         self._discover_at = now + config.discover_s
 
-    def _prepare(self, query: Session, server: catalog.Server, stood: Standpoint | None) -> int:
+    def _prepare(
+        self, query: Session, server: catalog.Server, system: str, stood: Standpoint | None
+    ) -> int:
         """Publication, slot and snapshot state; the LSN to start at."""
         config = self._config
+        origin = Origin(system, server.database, self._slot, 0)
         found = slot.find_slot(query, self._slot)
         if stood is not None:
-            slot.check_continuation(query, stood, found, self._origin)
+            slot.check_continuation(query, stood, found, origin)
             self._snapshots = stood.snapshots
         if found is not None:
-            slot.check_slot(found, self._origin)
-        wanted = slot.captured_tables(query, config)
+            slot.check_slot(found, origin)
+        listed = catalog.tables(query)
+        wanted = slot.captured_tables(listed, config)
         if config.snapshot != "never":
             unreadable = next((t for t in wanted if not t.readable), None)
             if unreadable is not None:
                 raise error("select_privilege", user=server.user, table=unreadable.full_name)
-        slot.ensure_publication(query, self._publication, wanted)
+        # A table left out meanwhile is read anew when it is taken in again.
+        self._snapshots.done -= {t.oid for t in listed} - {t.oid for t in wanted}
+        if stood is not None:
+            known = self._known(wanted)
+            slot.check_publication(query, self._publication, stood.origin.publication, known)
+        publication = slot.ensure_publication(query, self._publication, wanted)
+        self._origin = origin._replace(publication=publication)
         if found is None:
             start = slot.make_slot(query, self._slot, server, failover=config.failover)
         else:
@@ -129,6 +139,11 @@ class PostgresSource:
             self._snapshots.done.update(table.oid for table in wanted)
         self._expect(query, wanted, fresh=found is None)
         return start
+
+    def _known(self, listed: list[catalog.Table]) -> list[catalog.Table]:
+        """Those of the tables that were published before."""
+        known = self._snapshots.done | self._snapshots.tables.keys()
+        return [table for table in listed if table.oid in known]
 
     def _expect(self, query: Session, wanted: list[catalog.Table], *, fresh: bool) -> None:
         """Take up tables that are new to the position. Unless the slot was made after they were
@@ -268,12 +283,13 @@ class PostgresSource:
         return max(self._target, *chunks, *points, 0)
 
     def _discover(self, query: Session) -> None:
-        """Take up tables made since the start that the config captures."""
-        known = self._snapshots.done | self._snapshots.tables.keys()
-        new = [
-            table for table in catalog.tables(query)
-            if table.oid not in known and self._config.captures(table.schema, table.name)
-        ]  # fmt: skip
+        """Take up tables made since the start that the config captures, and see to it that the
+        publication is still what it was."""
+        config = self._config
+        listed = [t for t in catalog.tables(query) if config.captures(t.schema, t.name)]
+        known = self._known(listed)
+        slot.check_publication(query, self._publication, self._origin.publication, known)
+        new = [table for table in listed if table not in known]
         if new:
             slot.ensure_publication(query, self._publication, new)
             self._expect(query, new, fresh=False)

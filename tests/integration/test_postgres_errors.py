@@ -16,7 +16,7 @@ from ensign_core.errors import EnsignError
 from ensign_core.plugin import Finding
 from tests.conftest import Database
 from tests.services.postgres import PostgresServer, free_port
-from tests.services.postgres_capture import Capture
+from tests.services.postgres_capture import Capture, Told
 from tests.services.ready import wait_until
 
 PASSWORD = "correct-horse"
@@ -50,10 +50,10 @@ def captured(database: Database) -> Iterator[Capture]:
 
 def refusal(dsn: str, position: Position | None = None, **options: Any) -> EnsignError:
     """The error that opening a source raises."""
-    one = Capture(dsn, **{"tables": ["public.t"], **options})
-    one.position = position
+    source = CONNECTOR.make(config(dsn, **options), Told())
     with pytest.raises(EnsignError) as caught:
-        one.open()
+        source.open(position)
+    source.close()
     assert PASSWORD not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "(unknown)" not in str(caught.value)
@@ -223,7 +223,7 @@ def test_row_security_does_not_thin_a_snapshot_out(strict: PostgresServer) -> No
     with strict.connect() as db:
         db.execute("CREATE TABLE rows (id int PRIMARY KEY)")
         db.execute("INSERT INTO rows VALUES (1), (2)")
-        db.execute("CREATE POLICY some ON rows USING (id = 1)")
+        db.execute("CREATE POLICY part ON rows USING (id = 1)")
         db.execute("ALTER TABLE rows ENABLE ROW LEVEL SECURITY")
         db.execute("GRANT SELECT ON rows TO cdc")
         db.execute("CREATE PUBLICATION ensign_test FOR TABLE rows")
@@ -234,11 +234,34 @@ def test_row_security_does_not_thin_a_snapshot_out(strict: PostgresServer) -> No
         CONNECTOR.drop(config(strict.dsn()), "test")
 
 
-def test_publication_dropped_while_streaming(database: Database, captured: Capture) -> None:
-    captured.open()
-    database.run("DROP PUBLICATION ensign_test", "INSERT INTO t VALUES (1)")
-    with pytest.raises(EnsignError, match=r"postgres\.publication_missing"):
-        captured.until(lambda: False)
+@pytest.mark.parametrize(
+    ("statements", "code"),
+    [
+        (["DROP PUBLICATION ensign_test"], "publication_missing"),
+        (
+            ["DROP PUBLICATION ensign_test", "CREATE PUBLICATION ensign_test FOR TABLE t"],
+            "publication_recreated",
+        ),
+        (["ALTER PUBLICATION ensign_test DROP TABLE t"], "table_unpublished"),
+    ],
+)
+def test_publication_is_changed_by_somebody_else(
+    database: Database, captured: Capture, statements: list[str], code: str
+) -> None:
+    """Changes made meanwhile are in no stream; since version 18 the server does not even say so."""
+    database.run("CREATE TABLE other (id int)")
+    one = Capture(database.dsn, tables=["public.*"], slot=captured.config.slot, discover_s=0.05)
+    one.position = captured.position
+    try:
+        one.caught_up()
+        database.run(*statements, "INSERT INTO t VALUES (1)")
+        with pytest.raises(EnsignError, match=rf"postgres\.{code}"):
+            one.until(lambda: False)
+        one.close()
+        with pytest.raises(EnsignError, match=rf"postgres\.{code}"):
+            one.open()
+    finally:
+        one.close()
 
 
 def test_check_passes_where_all_is_well(database: Database, captured: Capture) -> None:

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from connectors.postgres.position import decode
-from ensign_core.change import Op
 from tests.conftest import Database
 from tests.services.postgres_capture import Capture, fold
 

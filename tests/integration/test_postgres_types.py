@@ -55,6 +55,9 @@ VALUES: dict[str, list[str]] = {
 
 
 def test_snapshot_and_stream_give_the_same_text(database: Database) -> None:
+    kinds = dict(VALUES)
+    if database.value("SELECT count(*) FROM pg_config WHERE setting LIKE '%--with-libxml%'") == 0:
+        del kinds["xml"]
     database.run(
         "CREATE TYPE mood AS ENUM ('sad', 'ok')",
         "CREATE TYPE pair AS (a int, b text)",
@@ -66,10 +69,10 @@ def test_snapshot_and_stream_give_the_same_text(database: Database) -> None:
         f"ALTER DATABASE {database.name} SET bytea_output = 'escape'",
         f"ALTER DATABASE {database.name} SET extra_float_digits = -5",
     )
-    columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(VALUES))
-    rows = max(len(values) for values in VALUES.values())
+    columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(kinds))
+    rows = max(len(values) for values in kinds.values())
     tuples = [
-        ", ".join(f"({v[min(row, len(v) - 1)]})::{kind}" for kind, v in VALUES.items())
+        ", ".join(f"({v[min(row, len(v) - 1)]})::{kind}" for kind, v in kinds.items())
         for row in range(rows)
     ]
     database.run(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
@@ -78,7 +81,8 @@ def test_snapshot_and_stream_give_the_same_text(database: Database) -> None:
     one = Capture(database.dsn, tables=["public.t"], slot=f"slot_{database.name}")
     try:
         snapshot = one.caught_up()
-        database.run(f"INSERT INTO t SELECT id + {rows}, {', '.join(f'c{i}' for i in range(len(VALUES)))} FROM t ORDER BY id")  # fmt: skip
+        names = ", ".join(f"c{i}" for i in range(len(kinds)))
+        database.run(f"INSERT INTO t SELECT id + {rows}, {names} FROM t ORDER BY id")
         stream = one.caught_up()
     finally:
         one.close()
@@ -88,7 +92,7 @@ def test_snapshot_and_stream_give_the_same_text(database: Database) -> None:
         assert first.new is not None
         assert second.new is not None
         assert {**first.new, "id": ""} == {**second.new, "id": ""}
-    texts = {k: [e.new and e.new[f"c{i}"] for e in stream] for i, k in enumerate(VALUES)}
+    texts = {k: [e.new and e.new[f"c{i}"] for e in stream] for i, k in enumerate(kinds)}
     assert texts["boolean"][:3] == ["t", "f", None]
     assert texts["char(5)"][:2] == ["ab   ", "     "]
     assert texts["inet"][0] == "192.168.2.1"
@@ -97,6 +101,6 @@ def test_snapshot_and_stream_give_the_same_text(database: Database) -> None:
     assert texts["timestamptz"][1] == "2026-11-23 06:30:00.5+00"
     assert texts["text"][:4] == ["", "tab\tnewline\nreturn\rback\\slash", "\\N", "\\."]
     assert texts["double precision"][2] == "0.1"
-    assert {c.name: c.native for c in stream[0].schema.columns}[f"c{len(VALUES) - 2}"] == (
+    assert {c.name: c.native for c in stream[0].schema.columns}[f"c{len(kinds) - 2}"] == (
         "numeric(5,2)"
     )

@@ -113,6 +113,10 @@ class Capture:
             source.ack(batch.position)
         return batch
 
+    def of(self, name: str) -> list[Seen]:
+        """The events of one table."""
+        return [event for event in self.seen if event.schema.name == name]
+
     def until(
         self,
         done: Callable[[], bool],

@@ -284,29 +284,28 @@ def test_the_status_shows_what_is_waited_for_and_that_it_is_over(
     monkeypatch.setattr("ensign_core.run.ingest.HEARTBEAT_S", 0.01)
     monkeypatch.setattr("ensign_core.run.retry.Backoff.next_s", lambda _: 0.02)
     server = Server(STEPS)
-    real_open = server.meet
+    real_meet = server.meet
 
     def meet(seam: str) -> None:
-        real_open(seam)
+        real_meet(seam)
         if seam == "open" and server.calls["open"] > 1 and not blocked.is_set():
             raise lost()
 
     server.meet = meet  # type: ignore[method-assign] # fails until the test has seen enough
     server.fail("read", *[None] * 6, lost())
+    real_set = Broker.set_status
+
+    def set_status(broker: Broker, pipeline: str, status: dict[str, object]) -> None:
+        real_set(broker, pipeline, status)
+        real_meet("status")
+
+    def shown(state: str, error: object) -> bool:
+        found = witness.statuses().get("shop", {})
+        return (found.get("state"), found.get("error")) == (state, error)
+
+    monkeypatch.setattr(Broker, "set_status", set_status)
     with Running(broker, server):
-        state = _status_until(witness, "waiting")
-        assert state["error"] == lost().as_dict()
+        server.wait(lambda: shown("waiting", lost().as_dict()))
         blocked.set()
-        state = _status_until(witness, "streaming")
-        assert state["error"] is None, "although nothing has come since"
+        server.wait(lambda: shown("streaming", None))  # although nothing has come since
     assert witness.statuses()["shop"]["state"] == "stopped"
-
-
-def _status_until(broker: Broker, state: str) -> dict[str, object]:
-    bell = threading.Event()
-    for _ in range(3000):
-        found = broker.statuses().get("shop", {})
-        if found.get("state") == state:
-            return found
-        bell.wait(0.01)
-    raise AssertionError(f"the status was never {state}")

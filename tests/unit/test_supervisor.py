@@ -17,16 +17,18 @@ WORKER = """
 import os, sys, threading
 from ensign_core.run.supervisor import LIFELINE, follow_parent, signals
 name, ending = sys.argv[1:3]
+def say(*words):  # in one piece, since several processes write to one pipe
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 done = threading.Event()
 with signals(done.set):
     follow_parent(done.set)
-    print(name, "up", os.getpid(), LIFELINE in os.environ, flush=True)
+    say(name, "up", os.getpid(), LIFELINE in os.environ)
     if ending == "wait":
         done.wait()
-        print(name, "drained", flush=True)
+        say(name, "drained")
     elif ending == "stuck":
         done.wait()
-        print(name, "draining", flush=True)
+        say(name, "draining")
         threading.Event().wait()
 sys.exit(int(ending) if ending.isdigit() else 0)
 """

@@ -12,6 +12,9 @@ from ensign_core.engine import Bell, Stored
 from ensign_core.errors import EnsignError
 
 FETCH_BYTES_MAX = 4 << 20
+OPEN_BYTES_MAX = 16 << 20
+"""Opened bytes that end a fetch: frames may have been compressed a hundred times."""
+
 LOOK_AGAIN_S_MAX = 1.0
 """A reader looks for itself this often, should a bell not have rung."""
 
@@ -93,7 +96,10 @@ class Reader:
 
     def _open_all(self, stored: Sequence[Stored]) -> list[Batch]:
         batches: list[Batch] = []
+        opened = 0
         for frame in stored:
+            if opened >= OPEN_BYTES_MAX:
+                break
             try:
                 batch = self._open(frame)
             except EnsignError:
@@ -102,6 +108,7 @@ class Reader:
                 raise
             if batch is not None:
                 batches.append(batch)
+                opened += len(batch.body)
         return batches
 
     def _open(self, stored: Stored) -> Batch | None:

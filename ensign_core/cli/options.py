@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from connectors.registry import connector
 
+from connectors.registry import connector
 from ensign_core.broker import Broker
 from ensign_core.broker.broker import Start
 from ensign_core.cli.output import notice

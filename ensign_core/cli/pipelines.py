@@ -174,7 +174,7 @@ def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
     loaded = load_config(config)
     names = _chosen(loaded, None)
     with open_configured(loaded.broker, create=False) as broker:
-        found = statuses(broker, names)
+        found = statuses(broker, {name: loaded.pipelines[name].sinks for name in names})
     if as_json:
         show_json(found)
         return

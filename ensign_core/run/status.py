@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ensign_core.broker import Broker, TopicInfo
+from ensign_core.run.context import dead_letter_topic
 
 
-def statuses(broker: Broker, pipelines: Iterable[str]) -> list[dict[str, Any]]:
-    """One object per pipeline with the fields of the public contract. A pipeline whose worker is
-    gone is ``stopped``, whatever it left, unless it had ``failed``."""
+def statuses(broker: Broker, pipelines: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
+    """One object per pipeline, given with the names of its sinks, with the fields of the public
+    contract. A pipeline whose worker is gone is ``stopped``, whatever it left, unless it had
+    ``failed``."""
     left = broker.statuses()
     topics = broker.topics()
-    return [_status(broker, name, left.get(name, {}), topics) for name in pipelines]
+    return [
+        _status(broker, name, left.get(name, {}), topics, sinks)
+        for name, sinks in pipelines.items()
+    ]
 
 
 def _status(
-    broker: Broker, name: str, left: dict[str, Any], topics: list[TopicInfo]
+    broker: Broker, name: str, left: dict[str, Any], topics: list[TopicInfo], named: Iterable[str]
 ) -> dict[str, Any]:
     state = left.get("state", "stopped")
     if state != "failed" and not broker.held(name):
         state = "stopped"
-    mine = set(broker.pipeline_topics(name))
-    sinks: dict[str, list[dict[str, Any]]] = {}
+    mine = set(broker.pipeline_topics(name)) - {dead_letter_topic(name)}
+    sinks: dict[str, list[dict[str, Any]]] = {sink: [] for sink in named}
     for topic in topics:
-        for group, offset in topic.groups.items():
-            pipeline, _, sink = group.partition("/")
-            if pipeline == name and sink and topic.name in mine:
-                lag = topic.next_offset - offset
-                sinks.setdefault(sink, []).append(
-                    {"topic": topic.name, "offset": offset, "lag_events": lag}
-                )
+        for sink in sinks if topic.name in mine else ():
+            offset = topic.groups.get(f"{name}/{sink}", 0)
+            lag = topic.next_offset - offset
+            sinks[sink].append({"topic": topic.name, "offset": offset, "lag_events": lag})
     summed = [
         {
             "name": sink,

@@ -161,7 +161,7 @@ def test_catching_up_delivers_all_that_was_there_and_ends(broker: Broker) -> Non
     for target in targets.values():
         assert target.values("orders") == server.rows("orders")
         assert target.values("lines") == server.rows("lines")
-    (status,) = statuses(broker, ["shop"])
+    (status,) = statuses(broker, {"shop": targets})
     assert (status["state"], status["lag_events"]) == ("stopped", 0)
     assert [sink["name"] for sink in status["sinks"]] == ["bus", "lake"]
 
@@ -296,17 +296,17 @@ def test_one_read_goes_to_its_topics_in_one_append(broker: Broker) -> None:
 
 def test_the_status_of_pipelines(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensign_core.run.pipeline.REPORT_S", 0.005)
-    assert statuses(broker, ["shop"])[0]["state"] == "stopped"
+    assert statuses(broker, {"shop": ["bus"]})[0]["state"] == "stopped"
     server, target = Server([rows("orders", 1, 2)]), Target()
     with Running(broker, server, {"bus": target}):
         target.wait(target.has(2))
         server.wait(lambda: broker.held("shop"))
-    (status,) = statuses(broker, ["shop"])
+    (status,) = statuses(broker, {"shop": ["bus"]})
     assert (status["state"], status["error"]) == ("stopped", None)
     (sink,) = status["sinks"]
     assert (sink["name"], sink["offset"], sink["lag_events"]) == ("bus", 2, 0)
     server.fail("open", EnsignError("scripted.denied", "It is denied.", "Grant it."))
     with Running(broker, server) as running:
         assert running.ended() is not None
-    (status,) = statuses(broker, ["shop"])
+    (status,) = statuses(broker, {"shop": ["bus"]})
     assert (status["state"], status["error"]["code"]) == ("failed", "scripted.denied")

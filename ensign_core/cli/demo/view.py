@@ -18,6 +18,7 @@ from ensign_core.run.status import statuses
 LATENCIES_KEPT = 50_000
 _BARS = "▁▂▃▄▅▆▇█"
 RATES_KEPT = 40
+SINK = "lines"
 
 
 class Meter:
@@ -70,7 +71,7 @@ class View:
         if under_load:
             self._rates.append((events - self._events) / (now - self._at))
         self._at, self._events = now, events
-        (status,) = statuses(self._broker, [self._pipeline])
+        (status,) = statuses(self._broker, {self._pipeline: [SINK]})
         self._state, self._lag = status["state"], status["lag_bytes"]
         self._delivered = sum(sink["offset"] for sink in status["sinks"])
         topics = self._broker.topics()

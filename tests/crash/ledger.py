@@ -124,7 +124,7 @@ def _accounts(db: psycopg.Connection[Any], events: list[Event], verdict: Verdict
 
 def _file(events: list[Event], files: Iterable[Path], verdict: Verdict) -> None:
     """The sink's file: every event at least once, and once after dropping repeats by offset."""
-    lines = [json.loads(line) for path in files for line in path.open("rb")]
+    lines = [json.loads(line) for path in files for line in path.read_bytes().splitlines()]
     verdict.lines = len(lines)
     by_offset: dict[int, Event] = {}
     for line in lines:

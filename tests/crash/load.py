@@ -18,6 +18,8 @@ CREATE SEQUENCE versions;
 WORKERS = 3
 ACCOUNTS_PER_WORKER = 200
 RECONNECT_S = 0.05
+PAUSE_S = 0.004
+"""Between transactions: the machine has to run the server and the worker too."""
 
 Connect = Callable[[], psycopg.Connection[Any]]
 
@@ -64,6 +66,7 @@ class Load:
                         with db.transaction():
                             for _ in range(rng.choice((1, 1, 2, 5, 40))):
                                 change(db, worker, rng)
+                        self._stopping.wait(PAUSE_S)
             except psycopg.OperationalError:
                 self._stopping.wait(RECONNECT_S)
             except BaseException as error:

@@ -26,7 +26,7 @@ pipelines:
       type: postgres
       dsn: {dsn}
       tables: ["public.*"]
-      chunk_rows: 50
+      chunk_rows: 300
       batch_bytes_max: 20000
     topic: shop
     sinks:

@@ -29,7 +29,7 @@ class PostgresCase:
         self._db.execute("CREATE TABLE orders (id serial PRIMARY KEY, note text)")
         self._db.execute("CREATE PUBLICATION ensign FOR TABLE orders")
         self._db.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (self._slot,))
-        for _ in range(8):
+        for _ in range(4):
             self.more()
         self.options: dict[str, object] = {
             "type": "postgres", "dsn": server().dsn(self._database), "tables": ["public.orders"],

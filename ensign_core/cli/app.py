@@ -8,10 +8,17 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from ensign_core.cli import pipelines, topics
 from ensign_core.cli.demo import demo
-from ensign_core.cli.output import EXIT_FAILED, exit_code, show_error
+from ensign_core.cli.output import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    exit_code,
+    show_error,
+)
 from ensign_core.errors import EnsignError, unexpected
 
 app = typer.Typer(
@@ -44,16 +51,47 @@ def options(
 
 def main() -> None:
     """Entry point of the command. Whatever goes wrong ends in a code, a sentence and a remedy."""
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]  # all that the parser raises have it
+        return EXIT_USAGE
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except SystemExit:
+        # Only for a reader of our output that has gone, which is its business.
+        return _quiet()
     except EnsignError as error:
         show_error(error)
-        sys.exit(exit_code(error))
+        return exit_code(error)
     except BrokenPipeError:
-        # Whoever read our output has enough; keep the interpreter from failing at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _quiet()
     except KeyboardInterrupt:
-        sys.exit(130)
+        return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001
-        show_error(unexpected(error))
-        sys.exit(EXIT_FAILED)
+        show_error(_unwritable(error) or unexpected(error))
+        return EXIT_FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _quiet() -> int:
+    """Whoever read our output has enough; keep the interpreter from failing at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _unwritable(error: Exception) -> EnsignError | None:
+    """The error for a standard output that takes no more, such as a file on a full disk."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return None
+    _quiet()
+    return EnsignError(
+        "output.failed",
+        f"Standard output cannot be written: {error.strerror}.",
+        "Make room, or send the output somewhere else.",
+    )

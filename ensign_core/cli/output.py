@@ -16,8 +16,12 @@ from rich.text import Text
 from ensign_core.config import ConfigErrors
 from ensign_core.errors import EnsignError
 
+NUMBERS = frozenset({"events", "bytes", "lag bytes", "lag events", "lag s"})
+"""Columns of tables that are set flush right."""
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -25,14 +29,16 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def exit_code(error: EnsignError) -> int:
     """2 for what is wrong in a config or on the command line, else 1."""
-    return EXIT_USAGE if error.code.startswith(("config.", "usage.")) else EXIT_FAILED
+    usage = error.code.startswith(("config.", "usage.")) or error.code == "format.unknown"
+    return EXIT_USAGE if usage else EXIT_FAILED
 
 
-def show_error(error: EnsignError) -> None:
+def show_error(error: EnsignError, pipeline: str | None = None) -> None:
     """Code, sentence and remedy on standard error, for each error that a config holds."""
     errors: Sequence[EnsignError] = error.errors if isinstance(error, ConfigErrors) else [error]
+    whose = f"pipeline {pipeline}: " if pipeline else ""
     for one in errors:
-        err.print(Text.assemble((one.code, "bold red"), f": {one.sentence}"))
+        err.print(Text.assemble((one.code, "bold red"), f": {whose}{one.sentence}"))
         err.print(Text(f"  {one.remedy}"))
 
 
@@ -51,13 +57,17 @@ def show_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table without frills: it can be cut and grepped."""
+    """A table on a terminal; elsewhere lines of fields with tabs between, to be cut and grepped."""
+    texts = [["-" if value is None else str(value) for value in row] for row in rows]
+    if not out.is_terminal:
+        for fields in (columns, *texts):
+            line("\t".join(fields).encode())
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        right = column in {"events", "bytes", "offset", "lag events", "lag bytes", "frames"}
-        shown.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*("-" if value is None else str(value) for value in row))
+        shown.add_column(column, justify="right" if column in NUMBERS else "left", overflow="fold")
+    for fields in texts:
+        shown.add_row(*fields)
     out.print(shown)
 
 

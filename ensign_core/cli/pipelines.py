@@ -152,7 +152,7 @@ def _run_one(config: Config, name: str, until_caught_up: bool, wait_s: float) ->
             follow_parent(runner.stop)
             error = runner.run()
     if error is not None:
-        show_error(error)
+        show_error(error, name)
         return EXIT_FAILED
     return 0
 
@@ -182,7 +182,7 @@ def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
     table(columns, status_rows(found))
     for one in found:
         if one["error"]:
-            show_error(EnsignError(*one["error"].values()))
+            show_error(EnsignError(*one["error"].values()), one["pipeline"])
 
 
 def drop(

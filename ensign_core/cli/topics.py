@@ -175,8 +175,8 @@ def _event(text: bytes, key: str | None) -> Event:
     if not isinstance(value, dict) or key not in value:
         raise EnsignError(
             "publish.key_missing",
-            f"A line is not a JSON object with the field {key!r}.",
-            "Nothing of its batch was published; the lines acked before it were.",
+            f"A line is not a JSON object with the field {key!r}; its batch was not published.",
+            "Mend it and publish again from the line behind those that were acked.",
         )
     field = value[key]
     encoded = field if isinstance(field, str) else json.dumps(field)

@@ -56,14 +56,14 @@ def _read(path: Path, findings: Findings) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         sentence, remedy = "The config file does not exist.", "Check the path."
-        findings.add((), "config.file_missing", sentence, remedy)
+        findings.add((), "config.file_missing", sentence, remedy, line=0)
     except UnicodeDecodeError:
         sentence, remedy = "The config file is not UTF-8 text.", "Save it as UTF-8."
-        findings.add((), "config.file_unreadable", sentence, remedy)
+        findings.add((), "config.file_unreadable", sentence, remedy, line=0)
     except OSError:
         sentence = "The config file cannot be read by this user."
         remedy = "Check that it is a file and who may read it."
-        findings.add((), "config.file_unreadable", sentence, remedy)
+        findings.add((), "config.file_unreadable", sentence, remedy, line=0)
     raise findings.errors()
 
 

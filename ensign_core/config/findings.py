@@ -63,7 +63,9 @@ class Findings:
         if line is None:
             line = next((self.lines[p] for p in _outward(place) if p in self.lines), 1)
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-        where = f"{self._file}:{line}" + (f": {path.removeprefix('.')}" if path else "")
+        # Line 0 is that of a file which could not be read.
+        where = str(self._file) + (f":{line}" if line else "")
+        where += f": {path.removeprefix('.')}" if path else ""
         self._found.append((line, place, ConfigError(code, where, sentence, remedy)))
 
     def add_invalid(

@@ -25,7 +25,7 @@ def hold(folder: Path, pipeline: str) -> Callable[[], None]:
         raise EnsignError(
             "pipeline.running",
             f"The pipeline {pipeline} is already run by another process ({holder or 'unknown'}).",
-            "Stop that one first, or run another pipeline with --pipeline.",
+            "Stop that one first.",
         )
     os.ftruncate(descriptor, 0)
     os.write(descriptor, b"%d\n" % os.getpid())

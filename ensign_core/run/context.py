@@ -17,14 +17,18 @@ def dead_letter_topic(pipeline: str) -> str:
     return f"{pipeline}.dead-letters"
 
 
+STARTING = "starting"
+"""What a part does before it has read or written anything: servers may take their time."""
+
+
 class Progress:
     """Where one source or sink stands: written by its thread, read by the pipeline's reporter."""
 
     def __init__(self) -> None:
-        self.state: Literal["snapshot", "streaming", "waiting", "failed"] = "streaming"
+        self.state: Literal["snapshot", "streaming", "waiting", "failed"] = "waiting"
         self.position: str | None = None
         self.lag_bytes: int | None = None
-        self.detail: str | None = None
+        self.detail: str | None = STARTING
         self.committed_us: int | None = None
         self.error: EnsignError | None = None
 
@@ -36,6 +40,8 @@ class Progress:
         """What was waited out is over."""
         if self.error is not None:
             self.error = None
+        if self.detail == STARTING:
+            self.detail = None
         if self.state == "waiting":
             self.state = "streaming"
 

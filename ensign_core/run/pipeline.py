@@ -21,7 +21,7 @@ from ensign_core.run.part import Part
 _logger = logging.getLogger("ensign")
 
 REPORT_S = 1.0
-DRAIN_S_MAX = 30.0
+DRAIN_S_MAX = 10.0
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,12 @@ def statuses(broker: Broker, pipelines: Mapping[str, Iterable[str]]) -> list[dic
 def _status(
     broker: Broker, name: str, left: dict[str, Any], topics: list[TopicInfo], named: Iterable[str]
 ) -> dict[str, Any]:
-    state = left.get("state", "stopped")
-    if state != "failed" and not broker.held(name):
+    held = broker.held(name)
+    # A worker that cannot store its status, on a full disk say, waits for something.
+    state = left.get("state", "waiting" if held else "stopped")
+    if held and state in ("stopped", "failed"):
+        state = "waiting"
+    elif not held and state != "failed":
         state = "stopped"
     mine = set(broker.pipeline_topics(name)) - {dead_letter_topic(name)}
     sinks: dict[str, list[dict[str, Any]]] = {sink: [] for sink in named}

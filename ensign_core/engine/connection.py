@@ -8,16 +8,16 @@ from pathlib import Path
 
 import apsw
 
+from ensign_core.engine.checkpoint import Checkpointer
 from ensign_core.engine.tables import KEYS, TABLES
 from ensign_core.errors import EnsignError
 
 BUSY_WAIT_MS_MAX = 30_000
-PAGE_BYTES = 8192
-CHECKPOINT_PAGES = 4096
+PAGE_BYTES = 4096
 WAL_BYTES_KEPT_MAX = 128 << 20
 
 
-def connect(path: Path) -> apsw.Connection:
+def connect(path: Path, checkpointer: Checkpointer) -> apsw.Connection:
     db = apsw.Connection(str(path / "ensign.db"))
     db.set_busy_timeout(BUSY_WAIT_MS_MAX)
     for pragma in (
@@ -25,7 +25,6 @@ def connect(path: Path) -> apsw.Connection:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
-        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
         f"journal_size_limit = {WAL_BYTES_KEPT_MAX}",
         "temp_store = MEMORY",
     ):
@@ -41,6 +40,7 @@ def connect(path: Path) -> apsw.Connection:
             db.execute(KEYS)
         for name in ("ensign.db", "keys.db"):
             (path / name).chmod(0o600)
+    db.set_wal_hook(checkpointer.committed)
     return db
 
 

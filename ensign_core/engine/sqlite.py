@@ -20,6 +20,7 @@ import apsw
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
 from ensign_core.engine import Epoch, StaleWriteError, Stored, Topic, Write
+from ensign_core.engine.checkpoint import Checkpointer
 from ensign_core.engine.connection import classified, connect, not_writable
 from ensign_core.engine.running import held, hold
 from ensign_core.engine.wake import FifoBell, ring
@@ -37,6 +38,7 @@ class SqliteEngine:
         self._connections: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._checkpointer = Checkpointer(path / "ensign.db")
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -48,7 +50,7 @@ class SqliteEngine:
         db: apsw.Connection | None = getattr(self._local, "db", None)
         if db is None:
             with classified(self.path):
-                db = connect(self.path)
+                db = connect(self.path, self._checkpointer)
             self._local.db = db
             with self._lock:
                 self._connections.add(db)
@@ -73,6 +75,7 @@ class SqliteEngine:
             return list(self._db().execute(sql, values))
 
     def close(self) -> None:
+        self._checkpointer.close()
         with self._lock:
             for db in list(self._connections):
                 db.close()

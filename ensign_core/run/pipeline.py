@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -89,6 +90,9 @@ class Pipeline:
         """Block until the pipeline has ended; the error that ended it, if one did. What goes wrong
         in one part stops the others, since they are useless without it."""
         release = self._broker.hold(self._plan.name)
+        # What is loaded by now stays: a full collection need not look at it, which would be seen in
+        # the latency of a commit.
+        gc.freeze()
         try:
             threads = [
                 threading.Thread(target=self._part, args=(part,), name=part.name, daemon=True)

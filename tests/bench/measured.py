@@ -31,7 +31,8 @@ class Run:
 
 def finished(process: subprocess.Popen[bytes]) -> tuple[float, int]:
     """Wait for a child; its CPU seconds and peak RSS in bytes. The peak is looked up in /proc while
-    it lives, since what wait4 says begins with the parent's."""
+    it lives, since what wait4 says begins with the parent's; that is all there is of one that has
+    ended already."""
     peak = [0]
     ended = threading.Event()
 
@@ -47,7 +48,7 @@ def finished(process: subprocess.Popen[bytes]) -> tuple[float, int]:
     ended.set()
     sampler.join()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime, peak[0]
+    return usage.ru_utime + usage.ru_stime, peak[0] or usage.ru_maxrss * 1024
 
 
 def told(name: str, runs: Sequence[Run]) -> str:

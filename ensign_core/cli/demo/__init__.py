@@ -33,6 +33,7 @@ from ensign_core.run.supervisor import signals
 
 PIPELINE = "shop"
 REFRESH_S = 0.25
+EVENT_CHARS = 200
 SETTLE_S = 0.05
 CATCH_UP_S_MAX = 30.0
 _CONFIG = """\
@@ -169,7 +170,7 @@ def _tell(
         last = max(topic.next_offset - 1, 0)
         for batch in broker.reader([topic.name], last).fetch():
             for text in formatter("json").lines(batch).texts:
-                out.print(Text("  " + text.decode()[:240]))
+                out.print(Text(f"  {text.decode()[:EVENT_CHARS]} ..."))
     name = known_name().encode()
     stored = [path for path in sorted((folder / "broker").iterdir()) if path.is_file()]
     out.print("\nWhat lies on disk:")

@@ -15,7 +15,6 @@ import pytest
 from ensign_core.change import Stage
 from ensign_core.crypto import DataKey
 from ensign_core.engine import StaleWriteError, Write
-from ensign_core.engine.connection import connect
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from tests.processes import Process, Processes
@@ -347,5 +346,5 @@ def test_data_without_its_keys_is_refused(folder: Path, engine: SqliteEngine) ->
     engine.close()
     (folder / "keys.db").unlink()
     with pytest.raises(EnsignError) as raised:
-        connect(folder)
+        SqliteEngine(folder)
     assert raised.value.code == "key.missing"

@@ -150,7 +150,7 @@ def test_position() -> None:
     snapshots.tables[1].points = {(5,): None, (6,): AsOf(Visible.parse("1:3:2"), 8)}
     text = TableSnapshot(5, begun=True, key=(KeyPart("k", "text"),), cursor=(b"\xffx",))
     snapshots.tables[5] = text
-    origin = Origin("77", "shop", "slot", 12)
+    origin = Origin("77", "shop", "slot", 12, 1)
     writer = PositionWriter(origin)
     position = writer.encode(0x10, Partial(0x20, 742, 5), snapshots)
     assert decode(position) == (origin, 0x10, Partial(0x20, 742, 5), snapshots)

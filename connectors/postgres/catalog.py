@@ -18,6 +18,9 @@ from ensign_core.change import Column, Schema
 KeyKind = Literal["int", "uuid", "text"]
 """Key types whose order can be reproduced outside the server."""
 
+LISTS_VERSION_MIN = 150000
+"""The first version whose publications have column lists and row filters."""
+
 PAGE_HEADERS = (24, 40)
 """Sizes of a WAL page's header, short and long (``src/include/access/xlog_internal.h``)."""
 
@@ -175,26 +178,22 @@ class Types:
 
 
 _DESCRIBE = """
-SELECT n.nspname, c.relname, c.relkind = 'p', c.relispartition, p.filter
+SELECT n.nspname, c.relname, c.relkind = 'p', c.relispartition
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN LATERAL (
-  SELECT to_jsonb(t) ->> 'rowfilter' AS filter FROM pg_catalog.pg_publication_tables t
-  WHERE t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname
-) p ON true
 WHERE c.oid = $1::oid
 """
 
 _ATTRIBUTES = """
-SELECT a.attname, a.atttypid, a.atttypmod, a.attnotnull, k.place,
-       a.attcollation = 0 OR l.collname IN ('C', 'POSIX') OR to_jsonb(l) ->> 'collprovider' = 'b'
+SELECT a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, k.place,
+       a.attcollation = 0
+       OR getdatabaseencoding() IN ('UTF8', 'SQL_ASCII', 'LATIN1') AND (
+         l.collname IN ('C', 'POSIX') OR to_jsonb(l) ->> 'collprovider' = 'b'
          OR (l.oid = 100 AND d.datcollate IN ('C', 'POSIX')
              AND coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c')
-         OR (l.oid = 100 AND to_jsonb(d) ->> 'datlocprovider' = 'b'),
-       CASE WHEN p.names IS NULL THEN a.attgenerated = ''
-            ELSE p.names ? (a.attname::text) END
+         OR (l.oid = 100 AND to_jsonb(d) ->> 'datlocprovider' = 'b')),
+       a.attgenerated
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_database d ON d.datname = current_database()
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 LEFT JOIN LATERAL (
@@ -203,33 +202,64 @@ LEFT JOIN LATERAL (
   WHERE i.indrelid = c.oid AND u.attnum = a.attnum AND u.place <= i.indnkeyatts
     AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
 ) k ON true
-LEFT JOIN LATERAL (
-  SELECT to_jsonb(t) -> 'attnames' AS names FROM pg_catalog.pg_publication_tables t
-  WHERE t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname
-) p ON true
 WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
+"""Text is orderly where its bytes in UTF-8, as they come, order as the server's own do."""
+
+
+_PUBLISHED = """
+SELECT to_jsonb(p) ->> 'pubgencols' = 's', array_to_string(r.prattrs::int2[], ','),
+       pg_get_expr(r.prqual, r.prrelid)
+FROM pg_catalog.pg_publication p
+JOIN pg_catalog.pg_class c ON c.oid = $1::oid
+LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_namespace n
+                  WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace)
+WHERE p.pubname = $2
+"""
+"""Column list and row filter of a table, since version 15. Asked without pg_publication_tables,
+which waits for locks on all tables since version 18."""
+
+
+class _Published(NamedTuple):
+    """``attnums`` are a column list's, None where there is none."""
+
+    generated: bool = False
+    attnums: frozenset[str] | None = None
+    row_filter: str | None = None
+
+    def has(self, attnum: str, generated: str) -> bool:
+        if self.attnums is not None:
+            return attnum in self.attnums
+        return not generated or (generated == "s" and self.generated)
 
 
 def describe(session: Session, oid: int, publication: str = "") -> Description | None:
     """A table's structure now, None if it is gone; without a publication it counts as published as
     a whole."""
-    found = session.rows(_DESCRIBE, (str(oid), publication))
+    found = session.rows(_DESCRIBE, (str(oid),))
     if not found:
         return None
-    attributes = [_attribute(r) for r in session.rows(_ATTRIBUTES, (str(oid), publication))]
-    schema, name, partitioned, partition, row_filter = found[0]
+    published = _Published()
+    if publication and session.conn.server_version >= LISTS_VERSION_MIN:
+        for generated, listed, row_filter in session.rows(_PUBLISHED, (str(oid), publication)):
+            attnums = None if listed is None else frozenset(listed.split(","))
+            published = _Published(generated == "t", attnums, row_filter)
+    attributes = [_attribute(r, published) for r in session.rows(_ATTRIBUTES, (str(oid),))]
+    schema, name, partitioned, partition = found[0]
     return Description(
-        str(schema), str(name), partitioned == "t", partition == "t", tuple(attributes), row_filter
-    )
+        str(schema), str(name), partitioned == "t", partition == "t", tuple(attributes),
+        published.row_filter,
+    )  # fmt: skip
 
 
-def _attribute(row: Row) -> Attribute:
-    name, oid, typmod, required, place, orderly, published = row
+def _attribute(row: Row, published: _Published) -> Attribute:
+    number, name, oid, typmod, required, place, orderly, generated = row
     return Attribute(
         str(name), int(str(oid)), int(str(typmod)), required == "t",
-        None if place is None else int(place), orderly == "t", published == "t",
+        None if place is None else int(place), orderly == "t",
+        published.has(str(number), str(generated)),
     )  # fmt: skip
 
 
@@ -308,3 +338,10 @@ def end_lsn(session: Session, wal_page: int) -> int:
 def page_start(lsn: int, wal_page: int) -> int:
     """``lsn``, or the start of its page when it points just behind the page's header."""
     return lsn - lsn % wal_page if lsn % wal_page in PAGE_HEADERS else lsn
+
+
+def current_xmax(session: Session) -> int:
+    """The first transaction id not assigned yet. What a transaction from this one on writes, it
+    writes with the publication as it is now."""
+    rows = session.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())", doing="asking the time")
+    return int(str(rows[0][0]))

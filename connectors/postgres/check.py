@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from connectors.postgres import catalog, slot
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
+from connectors.postgres.publication import check_suitable, find_publication
 from connectors.postgres.session import Session
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Finding
@@ -148,22 +149,17 @@ def _tables(
         if table.identity == "n" or (table.identity == "d" and not table.keyed):
             yield _found("identity_missing", table=table.full_name)
     name = config.publication_name(pipeline)
-    found = slot.find_publication(session, name)
+    found = find_publication(session, name)
     if found is None:
         yield from _may_publish(session, wanted, server.user, name)
         return
-    partitioned = next((t for t in wanted if t.partitioned), None)
-    if partitioned is not None and not found.via_root:
-        yield _found("publication_unsuitable", publication=name, table=partitioned.full_name)
-    lacking = [t for t in wanted if (t.schema, t.name) not in found.members]
-    if lacking and not found.all_tables:
+    try:
+        check_suitable(found, wanted)
+    except EnsignError as failed:
+        yield _failed(failed)
+    lacking = [t for t in wanted if found.member(t) is None]
+    if lacking:
         yield from _may_publish(session, lacking, server.user, name)
-    if not found.operations:
-        yield Finding(
-            "warning", "postgres.publication_partial",
-            f"Publication {name} leaves out some of insert, update, delete and truncate.",
-            "ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate').",
-        )  # fmt: skip
     yield _passed("publication", f"Publication {name} is there.")
 
 

@@ -38,11 +38,14 @@ from connectors.postgres.snapshot import (
 from ensign_core.change import Schema, Stage
 from ensign_core.rows import split
 
-LOCK_MS_MAX: Final = 1000
-"""How long a chunk waits for a table that is being altered before it is tried again later."""
+LOCK_MS_MAX: Final = 50
+"""How long the query connection waits for a lock: the stream waits meanwhile."""
 
 RETRY_S: Final = 0.05
 """The pause after which a chunk is tried again whose snapshot was too early."""
+
+LOCKED_RETRY_S: Final = 0.5
+"""The pause after which a chunk of a locked table is tried again."""
 
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
@@ -106,7 +109,7 @@ class ChunkReader:
         self._named: dict[int, Description] = {}
         # The row layout is up to some times longer than COPY's text, hence a half.
         self._bytes_max = max(1, config.batch_bytes_max // 2)
-        self.retry_at = 0.0
+        self._retry_at: dict[int, float] = {}
 
     @property
     def busy(self) -> bool:
@@ -120,33 +123,44 @@ class ChunkReader:
 
     def due(self, snapshots: Snapshots, now: float) -> bool:
         """Whether `step` has something to do."""
-        if self._job is not None:
-            return True
-        return now >= self.retry_at and self._next(snapshots) is not None
+        return self._job is not None or self._next(snapshots, now) is not None
 
     def idle(self, snapshots: Snapshots) -> bool:
         """Whether there is nothing to read, now or later."""
-        return self._job is None and self._next(snapshots) is None
+        return self._job is None and not any(map(_pending, snapshots.tables.values()))
 
-    def _next(self, snapshots: Snapshots) -> TableSnapshot | None:
-        tables = snapshots.tables.values()
+    def wake_at(self, snapshots: Snapshots) -> float:
+        """When `due` may be true next, by `time.monotonic`."""
+        times = [self._retry_at.get(t.oid, 0.0) for t in snapshots.tables.values() if _pending(t)]
+        return min(times, default=0.0)
+
+    def _next(self, snapshots: Snapshots, now: float) -> TableSnapshot | None:
+        """The table to read of: one after the other, but those that cannot be read now wait."""
+        tables = [t for t in snapshots.tables.values() if self._retry_at.get(t.oid, 0.0) <= now]
         pointed = (t for t in tables if t.pending_point() is not None)
         return next(pointed, None) or next((t for t in tables if not t.complete), None)
+
+    def _later(self, table: TableSnapshot, pause_s: float) -> None:
+        self._retry_at[table.oid] = time.monotonic() + pause_s
 
     def step(self, snapshots: Snapshots, deadline: float) -> Piece | None:
         """Go on with the chunk under way or begin one; its rows, or None when there is nothing to
         return yet. Updates the table's state in ``snapshots`` when the chunk is read."""
         self.pay(snapshots)
         if self._job is None:
-            table = self._next(snapshots)
+            table = self._next(snapshots, time.monotonic())
             if table is None or not self._begin(table, snapshots):
-                self.retry_at = time.monotonic() + RETRY_S
                 return None
         job = self._job
         assert job is not None
         lines, size = job.copy.read(max(1, self._bytes_max - job.size), deadline)
         job.lines += lines
         job.size += size
+        if job.copy.blocked:
+            self._rollback()
+            self._later(job.table, LOCKED_RETRY_S)
+            self._job = None
+            return None
         full = job.size >= self._bytes_max
         if not job.copy.finished and not full:
             return None
@@ -176,6 +190,7 @@ class ChunkReader:
         as_of = AsOf(Visible.parse(str(row[0])), page_start(lsn_value(str(row[1])), self._wal_page))
         if not table.ready(as_of.visible):
             self._rollback()
+            self._later(table, RETRY_S)
             return False
         key = key_parts(found, self._types)
         key = key if all(part.kind for part in key) else ()
@@ -203,7 +218,7 @@ class ChunkReader:
     def _locked(self, table: TableSnapshot, snapshots: Snapshots) -> Description | None:
         """Begin a transaction and lock the table; None if it cannot be locked now or is gone."""
         named = self._named.pop(table.oid, None)
-        named = named or describe(self._session, table.oid, self._publication)
+        named = named or describe(self._session, table.oid)
         if named is None:
             del snapshots.tables[table.oid]
             snapshots.done.add(table.oid)
@@ -222,6 +237,7 @@ class ChunkReader:
         # Renamed meanwhile: another table may have been locked.
         if found is None or (found.schema, found.name) != (named.schema, named.name):
             self._rollback()
+            self._later(table, LOCKED_RETRY_S if state == "55P03" else RETRY_S)
             return None
         self._named[table.oid] = found
         return found
@@ -269,6 +285,10 @@ class ChunkReader:
         bodies = list(map(copier.body, job.lines))
         job.lines, job.size = [], 0 if job.limit == 0 else job.size
         return bodies
+
+
+def _pending(table: TableSnapshot) -> bool:
+    return not table.complete or table.pending_point() is not None
 
 
 def relation(found: Description) -> str:

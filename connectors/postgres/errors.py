@@ -36,7 +36,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     # The connection.
     "dsn_invalid": (
         "The dsn is not a connection string or URL that libpq understands.",
-        "Write it as postgresql://user:password@host:port/database.",
+        (
+            "Write it as postgresql://user:password@host:port/database, with @ : / ? # [ ] % in "
+            "the password percent-encoded (@ is %40, / is %2F)."
+        ),
     ),
     "password_rejected": (
         "The server rejected the password of user {user}.",
@@ -131,6 +134,26 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The server is another cluster ({system}) than the one the position is of ({other}).",
         "Point the dsn at the old server, or `ensign drop` the pipeline to start over here.",
     ),
+    "server_went_back": (
+        (
+            "The server was put back to an earlier state: its log ends at {to_lsn}, and changes up "
+            "to {from_lsn} were captured."
+        ),
+        (
+            "Restore the server up to {from_lsn}, or `ensign drop` the pipeline for a new snapshot "
+            "of the server as it is."
+        ),
+    ),
+    "timeline_changed": (
+        (
+            "The server is on timeline {timeline}, and the position {from_lsn} is of timeline "
+            "{other}: a standby was promoted, or a backup was restored."
+        ),
+        (
+            "Check that the new primary had everything up to {from_lsn} when it was promoted; else "
+            "changes were missed: `ensign drop` the pipeline for a new snapshot."
+        ),
+    ),
     "database_changed": (
         "The position is that of database {other}, and the dsn names {database}.",
         "Correct the dsn, or `ensign drop` the pipeline to start over here.",
@@ -144,12 +167,15 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
     ),
     "table_unpublished": (
-        "Table {table} was taken out of publication {publication}: its changes have been missed.",
+        (
+            "Table {table} was taken out of publication {publication}, if only for a time: its "
+            "changes have been missed."
+        ),
         "Exclude the table in the config, or `ensign drop` the pipeline for a new snapshot.",
     ),
     "publication_unsuitable": (
-        "Publication {publication} has publish_via_partition_root off, and {table} is partitioned.",
-        'ALTER PUBLICATION "{publication}" SET (publish_via_partition_root = true).',
+        "Publication {publication} {lack}.",
+        'ALTER PUBLICATION "{publication}" SET ({setting}).',
     ),
     "position_damaged": (
         "The stored position is not one of this connector's.",

@@ -1,12 +1,15 @@
 """The source's position: JSON, in the bytes that the core stores with the data they cover.
 
     {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
-     "lsn": "0/16B3748", "tx": [final LSN, xid, rows] | absent, "done": [oid, ...],
+     "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows] | absent, "done": [oid, ...],
+     "members": [[oid, oid], ...], "names": [[mark, oid], ...], "void": [[oid, mark], ...],
      "tables": [{...}, ...]}
 
 ``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
 to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
-the tables whose snapshot is over or was not wanted, ``tables`` those with one under way.
+the tables whose snapshot is over or was not wanted, ``tables`` those with one under way. For
+``members``, ``names`` and ``void`` see `Snapshots`; a mark is short for a name, since a position is
+stored with every batch.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from connectors.postgres.catalog import KeyPart
 from connectors.postgres.errors import error
@@ -34,20 +38,55 @@ class Partial(NamedTuple):
 
 class Origin(NamedTuple):
     """Whose position it is: a slot of another server or database is no continuation, and what was
-    changed while a publication did not exist is in no stream. ``publication`` is its oid."""
+    changed while a publication did not exist is in no stream. ``publication`` is its oid.
+    ``timeline`` is the server's."""
 
     system: str
     database: str
     slot: str
     publication: int
+    timeline: int
 
 
 @dataclass
 class Snapshots:
-    """All snapshot state: oids of tables that are done with, and those that are not."""
+    """All snapshot state: oids of tables that are done with, and those that are not.
+
+    ``members`` are the oids in pg_publication_rel of tables that are published one by one, as they
+    were when the tables were taken up. ``names`` has for the `mark` of each name that was ever
+    captured the table that had it last. ``void`` are tables whose name another one has taken over,
+    whose first chunk comes behind a truncate: what the stream still brings under it is void.
+    """
 
     done: set[int] = field(default_factory=set)
     tables: dict[int, TableSnapshot] = field(default_factory=dict)
+    members: dict[int, int] = field(default_factory=dict)
+    names: dict[int, int] = field(default_factory=dict)
+    void: dict[int, int] = field(default_factory=dict)
+
+    def knows(self, oid: int) -> bool:
+        return oid in self.done or oid in self.tables
+
+    def take_up(self, oid: int, name: str, bound: int | None) -> None:
+        """A table is to be read. Where there may be rows under its name already, a truncate goes
+        before them."""
+        known = mark(name)
+        before = self.names.get(known)
+        if before is not None and before != oid:
+            self.leave(before)
+            self.void[before] = known
+        self.void.pop(oid, None)
+        self.tables[oid] = TableSnapshot(oid, bound, wipe=before is not None)
+        self.names[known] = oid
+
+    def leave(self, oid: int) -> None:
+        """A table is not captured any more. Should it be taken up again, it is read anew."""
+        self.done.discard(oid)
+        self.tables.pop(oid, None)
+        self.members.pop(oid, None)
+
+    def is_void(self, oid: int, name: str) -> bool:
+        return oid in self.void and self.void[oid] == mark(name)
 
     def passed(self, lsn: int) -> int:
         """The stream has sent all that commits before ``lsn``: settled tables are done. The LSN of
@@ -61,6 +100,11 @@ class Snapshots:
             else:
                 following = min(following, table.next_lsn())
         return following
+
+
+def mark(name: str) -> int:
+    """Two names with the same mark cost a needless truncate."""
+    return crc32(name.encode("utf-8", "surrogateescape"))
 
 
 class Standpoint(NamedTuple):
@@ -77,17 +121,21 @@ class PositionWriter:
 
     def __init__(self, origin: Origin) -> None:
         self._prefix = json.dumps({"v": VERSION, **origin._asdict()})[:-1] + ', "lsn": "'
-        self._done: tuple[int, str] = (-1, "")
+        self._rare: tuple[object, str] = (None, "")
 
     def encode(self, lsn: int, partial: Partial | None, snapshots: Snapshots) -> Position:
         """The position bytes; see the top of this module."""
         parts = [self._prefix, lsn_text(lsn), '"']
         if partial is not None:
             parts.append(f', "tx": [{partial.final_lsn}, {partial.xid}, {partial.rows}]')
-        if len(snapshots.done) != self._done[0]:
-            oids = json.dumps(sorted(snapshots.done), separators=(",", ":"))
-            self._done = len(snapshots.done), f', "done": {oids}'
-        parts.append(self._done[1])
+        rare = snapshots.done, snapshots.members, snapshots.names, snapshots.void
+        if rare != self._rare[0]:
+            lists: dict[str, Any] = {"done": sorted(snapshots.done)}
+            pairs = zip(("members", "names", "void"), rare[1:], strict=True)
+            lists |= {name: sorted(found.items()) for name, found in pairs if found}
+            text = json.dumps(lists, separators=(",", ":"))
+            self._rare = tuple(part.copy() for part in rare), f", {text[1:-1]}"
+        parts.append(self._rare[1])
         if snapshots.tables:
             parts.append(f', "tables": {json.dumps(list(map(_table, snapshots.tables.values())))}')
         parts.append("}")
@@ -100,10 +148,11 @@ def decode(position: Position) -> Standpoint:
         found = json.loads(position)
         if found["v"] != VERSION:
             raise error("position_damaged")
-        origin = Origin(found["system"], found["database"], found["slot"], found["publication"])
+        origin = Origin(*(found[name] for name in Origin._fields))
         partial = Partial(*found["tx"]) if "tx" in found else None
         tables = [_read_table(table) for table in found.get("tables", ())]
-        snapshots = Snapshots(set(found["done"]), {table.oid: table for table in tables})
+        pairs = (dict(found.get(name, ())) for name in ("members", "names", "void"))
+        snapshots = Snapshots(set(found["done"]), {table.oid: table for table in tables}, *pairs)
         return Standpoint(origin, lsn_value(found["lsn"]), partial, snapshots)
     except (ValueError, KeyError, TypeError):
         raise error("position_damaged") from None

@@ -13,7 +13,7 @@ import select
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import psycopg
@@ -37,6 +37,7 @@ SETTINGS: Final = {
 QUERY_SETTINGS: Final = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": "5000",  # while opening; longer than a vacuum takes to give way
     "row_security": "off",  # a policy must fail a snapshot, not thin it out
     "synchronous_commit": "local",  # what is written here must not wait for a standby
 }
@@ -54,6 +55,8 @@ TRACE_BYTES_MAX: Final = 1 << 20
 
 Row = tuple[str | None, ...]
 
+_host = re.compile(r"[A-Za-z0-9._:%\[\]-]*")
+_quotation = re.compile(r' ?".*"')
 _sqlstate = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
 
 
@@ -180,13 +183,15 @@ class Session:
 
 
 class CopyOut:
-    """A COPY TO STDOUT under way, read without ever waiting longer than asked."""
+    """A COPY TO STDOUT under way, read without ever waiting longer than asked. ``blocked``: it did
+    not get a lock in time, and the transaction is over."""
 
     def __init__(self, session: Session, sql: str, *, doing: str, statement: str = "") -> None:
         self._session = session
         self._facts = {**session.facts, "doing": doing, "statement": statement}
         self._started = False
         self.finished = False
+        self.blocked = False
         session.conn.send_query(sql.encode())
 
     def read(self, bytes_max: int, deadline: float) -> tuple[list[bytes], int]:
@@ -227,6 +232,11 @@ class CopyOut:
                     return False
                 continue
             result = conn.get_result()
+            if result is not None and _state_of(result) == "55P03":
+                while conn.get_result() is not None:
+                    pass
+                self.blocked = True
+                return False
             if result is None or result.status != pq.ExecStatus.COPY_OUT:
                 self._raise(result)
             self._started = True
@@ -276,6 +286,7 @@ def _conninfo(
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         raise error("dsn_invalid") from None
+    _check_given(dsn, given)
     settings = SETTINGS if replication else {**SETTINGS, **QUERY_SETTINGS}
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     before = str(given.get("options") or "")
@@ -295,6 +306,20 @@ def _conninfo(
         "user": user,
         "database": given.get("dbname") or os.environ.get("PGDATABASE") or user,
     }
+
+
+def _check_given(dsn: str, given: Mapping[str, object]) -> None:
+    """A password with @ or / that is not encoded ends a URL's login too early, so that a part of it
+    passes for host, port or database: nothing of it may be printed."""
+    if not dsn.lstrip().startswith(("postgresql://", "postgres://")):
+        return
+    hosts = str(given.get("host") or "").split(",")
+    ports = str(given.get("port") or "").split(",")
+    usable = all(_host.fullmatch(host) or host.startswith("/") for host in hosts)
+    usable = usable and all(not port or port.isdecimal() for port in ports)
+    named = f"{given.get('dbname') or ''}{given.get('host') or ''}{given.get('user') or ''}"
+    if not usable or "@" in named:
+        raise error("dsn_invalid")
 
 
 def _connect(conninfo: str, timeout_s: float, facts: dict[str, object]) -> pq.abc.PGconn:
@@ -339,7 +364,9 @@ def _refusal(conn: pq.abc.PGconn, trace: bytes, facts: dict[str, object]) -> Ens
     if states:
         return by_state(states[-1].decode(), **facts, doing="connecting")
     reason = message.partition("failed: ")[2] or message
-    return error("unreachable", **facts, reason=reason.partition("\n")[0].strip().rstrip("."))
+    # What libpq quotes are parts of the dsn.
+    reason = _quotation.sub("", reason.partition("\n")[0])
+    return error("unreachable", **facts, reason=reason.strip().rstrip("."))
 
 
 def _state_of(result: pq.abc.PGresult) -> str:

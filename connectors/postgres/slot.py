@@ -1,4 +1,4 @@
-"""The slot and the publication: looked at, made, and dropped when asked.
+"""The slot: looked at, made, and dropped with the publication when asked.
 
 Order matters: the publication is made before the slot, since changes are decoded with the catalog
 of their time, and a slot's start waits for the transactions that run. A slot is never dropped,
@@ -16,6 +16,7 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_text, lsn_value
 from connectors.postgres.position import Origin, Standpoint
+from connectors.postgres.publication import find_publication
 from connectors.postgres.session import Session, literal, quoted
 
 SLOT_WAIT_S_MAX: Final = 300.0
@@ -94,13 +95,18 @@ def check_continuation(
         raise error("database_changed", database=origin.database, other=was.database)
     if was.slot != origin.slot:
         raise error("slot_changed", slot=origin.slot, other=was.slot)
-    gap = {"slot": origin.slot, "from_lsn": lsn_text(stood.lsn)}
+    end = session.rows("SELECT pg_current_wal_insert_lsn()", doing="reading the log's end")[0][0]
+    gap = {"slot": origin.slot, "from_lsn": lsn_text(stood.lsn), "to_lsn": end}
+    # What was streamed was flushed: a log that ends before it is one that was put back.
+    if stood.lsn > lsn_value(str(end)):
+        raise error("server_went_back", **gap)
+    if was.timeline != origin.timeline:
+        raise error("timeline_changed", **gap, timeline=origin.timeline, other=was.timeline)
     if slot is None:
-        rows = session.rows("SELECT pg_current_wal_lsn()", doing="reading the log's end")
-        raise error("slot_missing", **gap, to_lsn=rows[0][0])
+        raise error("slot_missing", **gap)
     # What is durable is acked afterwards (I5), so a slot ahead of it is not the one that was left.
     if slot.confirmed > stood.lsn:
-        raise error("slot_recreated", **gap, to_lsn=lsn_text(slot.confirmed))
+        raise error("slot_recreated", **{**gap, "to_lsn": lsn_text(slot.confirmed)})
 
 
 def make_slot(session: Session, name: str, server: Server, *, failover: bool) -> int:
@@ -130,84 +136,6 @@ def captured_tables(listed: Iterable[Table], config: PostgresConfig) -> list[Tab
     if missing or not found:
         raise error("table_missing", tables=", ".join(missing or config.tables))
     return found
-
-
-class Publication(NamedTuple):
-    """``members`` are (schema, table) as published."""
-
-    oid: int
-    all_tables: bool
-    via_root: bool
-    operations: bool
-    members: frozenset[tuple[str, str]]
-
-
-def find_publication(session: Session, name: str) -> Publication | None:
-    """The publication as it is now."""
-    rows = session.rows(
-        "SELECT oid, puballtables, pubviaroot, "
-        "pubinsert AND pubupdate AND pubdelete AND pubtruncate "
-        "FROM pg_catalog.pg_publication WHERE pubname = $1",
-        (name,),
-        doing="looking at the publication",
-    )
-    if not rows:
-        return None
-    members = session.rows(
-        "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1",
-        (name,),
-        doing="looking at the publication",
-    )
-    oid, *values = rows[0]
-    flags = [value == "t" for value in values]
-    pairs = frozenset((str(schema), str(table)) for schema, table in members)
-    return Publication(int(str(oid)), flags[0], flags[1], flags[2], pairs)
-
-
-def check_publication(session: Session, name: str, oid: int, known: Iterable[Table]) -> None:
-    """Raise unless the publication is the one with ``oid`` and has all of ``known`` still: changes
-    made while it was not there, or a table was not in it, are in no stream, and newer servers skip
-    them without an error."""
-    found = find_publication(session, name)
-    if found is None:
-        raise error("publication_missing", publication=name)
-    if found.oid != oid:
-        raise error("publication_recreated", publication=name)
-    for table in known:
-        if (table.schema, table.name) not in found.members:
-            raise error("table_unpublished", publication=name, table=table.full_name)
-
-
-def ensure_publication(session: Session, name: str, wanted: Iterable[Table]) -> int:
-    """Make the publication, or add what it lacks; its oid. Raises ``postgres.privilege_missing``
-    with the statement to run where the user may not."""
-    listed = list(wanted)
-    found = find_publication(session, name)
-    if found is None:
-        made = f"CREATE PUBLICATION {quoted(name)} FOR TABLE {{}}"
-        _change(session, f"{made} WITH (publish_via_partition_root = true)", listed)
-        found = find_publication(session, name)
-        if found is None:
-            raise error("publication_missing", publication=name)
-    partitioned = [t for t in listed if t.partitioned]
-    if partitioned and not found.via_root:
-        raise error("publication_unsuitable", publication=name, table=partitioned[0].full_name)
-    lacking = [t for t in listed if (t.schema, t.name) not in found.members]
-    if lacking and not found.all_tables:
-        _change(session, f"ALTER PUBLICATION {quoted(name)} ADD TABLE {{}}", lacking)
-    return found.oid
-
-
-def _change(session: Session, template: str, listed: list[Table]) -> None:
-    # A partitioned table is published with its partitions, ONLY or not.
-    names = ", ".join(f"ONLY {quoted(t.schema)}.{quoted(t.name)}" for t in listed)
-    statement = template.format(names)
-    session.query(
-        statement,
-        doing="publishing tables",
-        statement=statement,
-        tolerate=("42710",),  # duplicate_object: somebody else added it meanwhile
-    )
 
 
 def drop(session: Session, slot: str, publication: str) -> list[str]:

@@ -11,8 +11,8 @@ from array import array
 from itertools import accumulate
 from typing import Final
 
-from connectors.postgres import catalog, slot
-from connectors.postgres.chunks import ChunkReader, Piece
+from connectors.postgres import catalog, discovery, slot
+from connectors.postgres.chunks import LOCK_MS_MAX, ChunkReader, Piece
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_text, lsn_value
@@ -24,9 +24,9 @@ from connectors.postgres.position import (
     confirmed_lsn,
     decode,
 )
-from connectors.postgres.relations import Relations, current_xmax
+from connectors.postgres.publication import check_publication, ensure_publication
+from connectors.postgres.relations import Relations
 from connectors.postgres.session import Session, literal, quoted
-from connectors.postgres.snapshot import TableSnapshot
 from connectors.postgres.stream import Stream
 from ensign_core.change import Batch, Op, Position, Run, Tx
 from ensign_core.errors import EnsignError
@@ -82,7 +82,8 @@ class PostgresSource:
         system = replication.simple("IDENTIFY_SYSTEM", doing="identifying the server")
         for session in (query, replication):
             session.facts |= {"slot": self._slot, "publication": self._publication}
-        start = self._prepare(query, server, str(system[0][0]), stood)
+        origin = Origin(str(system[0][0]), server.database, self._slot, 0, int(str(system[0][1])))
+        start = self._prepare(query, server, origin, stood)
         self._types = catalog.Types(query)
         self._target = catalog.end_lsn(query, server.wal_page)
         relations = Relations(
@@ -107,54 +108,38 @@ class PostgresSource:
         self._discover_at = now + config.discover_s
 
     def _prepare(
-        self, query: Session, server: catalog.Server, system: str, stood: Standpoint | None
+        self, query: Session, server: catalog.Server, origin: Origin, stood: Standpoint | None
     ) -> int:
         """Publication, slot and snapshot state; the LSN to start at."""
-        config = self._config
-        origin = Origin(system, server.database, self._slot, 0)
+        config, name = self._config, self._publication
         found = slot.find_slot(query, self._slot)
         if stood is not None:
             slot.check_continuation(query, stood, found, origin)
             self._snapshots = stood.snapshots
         if found is not None:
             slot.check_slot(found, origin)
+        snapshots = self._snapshots
         listed = catalog.tables(query)
         wanted = slot.captured_tables(listed, config)
         if config.snapshot != "never":
             unreadable = next((t for t in wanted if not t.readable), None)
             if unreadable is not None:
                 raise error("select_privilege", user=server.user, table=unreadable.full_name)
-        # A table left out meanwhile is read anew when it is taken in again.
-        self._snapshots.done -= {t.oid for t in listed} - {t.oid for t in wanted}
+        discovery.leave_out(listed, config, snapshots)
         if stood is not None:
-            known = self._known(wanted)
-            slot.check_publication(query, self._publication, stood.origin.publication, known)
-        publication = slot.ensure_publication(query, self._publication, wanted)
-        self._origin = origin._replace(publication=publication)
+            known = discovery.known(wanted, snapshots)
+            check_publication(query, name, stood.origin.publication, known, snapshots)
+        published = ensure_publication(query, name, wanted, patient=True)
+        self._origin = origin._replace(publication=published.oid)
         if found is None:
             start = slot.make_slot(query, self._slot, server, failover=config.failover)
         else:
             start = found.confirmed if stood is None else stood.lsn
         if stood is None and config.snapshot == "never":
-            self._snapshots.done.update(table.oid for table in wanted)
-        self._expect(query, wanted, fresh=found is None)
+            snapshots.done.update(table.oid for table in wanted)
+        discovery.take_up(query, published, wanted, snapshots, fresh=found is None)
+        query.simple(f"SET lock_timeout = {LOCK_MS_MAX}", doing="setting the connection up")
         return start
-
-    def _known(self, listed: list[catalog.Table]) -> list[catalog.Table]:
-        """Those of the tables that were published before."""
-        known = self._snapshots.done | self._snapshots.tables.keys()
-        return [table for table in listed if table.oid in known]
-
-    def _expect(self, query: Session, wanted: list[catalog.Table], *, fresh: bool) -> None:
-        """Take up tables that are new to the position. Unless the slot was made after they were
-        published, transactions that wrote to them before that may still run."""
-        snapshots = self._snapshots
-        new = [t.oid for t in wanted if t.oid not in snapshots.done]
-        new = [oid for oid in new if oid not in snapshots.tables or not snapshots.tables[oid].begun]
-        bound = current_xmax(query) if new and not fresh else None
-        for oid in new:
-            table = snapshots.tables.setdefault(oid, TableSnapshot(oid))
-            table.bound = bound
 
     def _start(self, replication: Session, lsn: int) -> None:
         publication = literal(quoted(self._publication))
@@ -258,7 +243,11 @@ class PostgresSource:
             return
         if now >= self._discover_at:
             self._discover_at = now + self._config.discover_s
-            self._discover(self._query)
+            if discovery.discover(
+                self._query, self._config, self._snapshots, self._publication,
+                self._origin.publication,
+            ):  # fmt: skip
+                self._stream.reroute()
         if now >= self._lag_at:
             self._lag_at = now + LAG_S
             rows = self._query.rows("SELECT pg_current_wal_lsn()", doing="reading the log's end")
@@ -282,18 +271,6 @@ class PostgresSource:
         points = [a.lsn for t in self._snapshots.tables.values() for a in t.points.values() if a]
         return max(self._target, *chunks, *points, 0)
 
-    def _discover(self, query: Session) -> None:
-        """Take up tables made since the start that the config captures, and see to it that the
-        publication is still what it was."""
-        config = self._config
-        listed = [t for t in catalog.tables(query) if config.captures(t.schema, t.name)]
-        known = self._known(listed)
-        slot.check_publication(query, self._publication, self._origin.publication, known)
-        new = [table for table in listed if table not in known]
-        if new:
-            slot.ensure_publication(query, self._publication, new)
-            self._expect(query, new, fresh=False)
-
     def _wait(self, timeout_s: float) -> None:
         """Block until something comes, having told the server what is durable."""
         if self._unfed:
@@ -309,7 +286,7 @@ class PostgresSource:
         config = self._config
         times = [self._discover_at, self._returned_at + config.heartbeat_s, now + 1.0]
         if not self._chunks.idle(self._snapshots):
-            times.append(self._chunks.retry_at)
+            times.append(self._chunks.wake_at(self._snapshots))
         if not self._returned_whole:
             times.append(self._nudge_at)
         return max(PAUSE_S_MIN, min(times) - now)

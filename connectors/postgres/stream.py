@@ -104,6 +104,9 @@ class Stream:
         if self._begun is None:
             # Not begun again yet: what was consumed of it before is still consumed.
             return self._replayed
+        if self._skip > EVERY_ROW >> 1:
+            # It ended before the position did: what follows it may be in its middle.
+            return self._replayed
         rows = self._base + len(self._ops) + self._skip
         return Partial(self._begun.final_lsn, self._begun.xid, rows)
 
@@ -240,6 +243,10 @@ class Stream:
         """Everything that commits before ``lsn`` has been sent: let go of chunks behind it."""
         if lsn >= self._next_lsn:
             self._next_lsn = self._snapshots.passed(lsn)
+
+    def reroute(self) -> None:
+        """Called when tables were taken up: no row of theirs may pass by their snapshots."""
+        self._routes.clear()
 
     def settle(self) -> None:
         """Called after a chunk was read: the stream may have passed it already."""

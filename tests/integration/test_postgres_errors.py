@@ -176,6 +176,17 @@ def test_connection(strict: PostgresServer) -> None:
         assert len(findings(dsn(**wrong))) == 1
 
 
+@pytest.mark.parametrize("password", ["co@rect", "co/rect", "1/co@rect", "co@1/rect"])
+def test_password_that_is_not_encoded(password: str) -> None:
+    """Parts of it pass for host, port or database, and none of them is told."""
+    dsn = f"postgresql://cdc:{password}@127.0.0.1:{free_port()}/x"
+    error = refusal(dsn)
+    assert error.code == "postgres.dsn_invalid"
+    for found in (str(error), *(f"{f.sentence} {f.remedy}" for f in findings(dsn))):
+        assert "rect" not in found
+        assert "%40" in found
+
+
 def test_privileges_and_tables(strict: PostgresServer) -> None:
     cdc = strict.dsn(user="cdc", password=PASSWORD)
     error = refusal(cdc)

@@ -1,0 +1,76 @@
+"""Which tables are captured: compared with the position and the publication at the start and from
+time to time. On the query connection and the source's thread; waits for no lock but at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from connectors.postgres import catalog
+from connectors.postgres.config import PostgresConfig
+from connectors.postgres.position import Snapshots, mark
+from connectors.postgres.publication import Publication, check_publication, ensure_publication
+from connectors.postgres.session import Session
+
+
+def leave_out(
+    listed: Iterable[catalog.Table], config: PostgresConfig, snapshots: Snapshots
+) -> None:
+    """Forget tables that the config leaves out, under the names that they have now."""
+    for table in listed:
+        if snapshots.knows(table.oid) and not config.captures(table.schema, table.name):
+            snapshots.leave(table.oid)
+
+
+def known(listed: Iterable[catalog.Table], snapshots: Snapshots) -> list[catalog.Table]:
+    """Those of the tables that were published before."""
+    return [table for table in listed if snapshots.knows(table.oid)]
+
+
+def take_up(
+    session: Session,
+    published: Publication,
+    wanted: Iterable[catalog.Table],
+    snapshots: Snapshots,
+    *,
+    fresh: bool,
+) -> bool:
+    """Take up tables that are new to the position and published by now; whether there were any.
+    Unless the slot was made after they were published (``fresh``), transactions that wrote to them
+    before that may still run."""
+    tables = [t for t in wanted if published.member(t) is not None]
+    new = [t for t in tables if not snapshots.knows(t.oid)]
+    under_way = [snapshots.tables[t.oid] for t in tables if t.oid in snapshots.tables]
+    waiting = [table for table in under_way if not table.begun]
+    bound = catalog.current_xmax(session) if (new or waiting) and not fresh else None
+    for found in waiting:
+        found.bound = bound
+    for table in new:
+        snapshots.take_up(table.oid, table.full_name, bound)
+    for table in tables:
+        member = published.member(table)
+        if member:
+            snapshots.members[table.oid] = member
+        snapshots.names.setdefault(mark(table.full_name), table.oid)
+    return bool(new)
+
+
+def discover(
+    session: Session,
+    config: PostgresConfig,
+    snapshots: Snapshots,
+    publication: str,
+    publication_oid: int,
+) -> bool:
+    """Take up tables made since the start that the config captures, and see to it that the
+    publication is still what it was; whether tables were taken up."""
+    listed = catalog.tables(session)
+    leave_out(listed, config, snapshots)
+    wanted = [t for t in listed if config.captures(t.schema, t.name)]
+    before = known(wanted, snapshots)
+    check_publication(session, publication, publication_oid, before, snapshots)
+    new = [table for table in wanted if not snapshots.knows(table.oid)]
+    if not new:
+        return False
+    published = ensure_publication(session, publication, new, patient=False)
+    return take_up(session, published, new, snapshots, fresh=False)

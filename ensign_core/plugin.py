@@ -127,7 +127,7 @@ C = TypeVar("C", bound=ConnectorConfig)
 @dataclass(frozen=True)
 class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
-    disconnects; ``drop`` removes what the pipeline left on the server."""
+    disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences."""
 
     name: str
     kind: Literal["source", "sink"]

@@ -139,9 +139,10 @@ def captured_tables(listed: Iterable[Table], config: PostgresConfig) -> list[Tab
 
 
 def drop(session: Session, slot: str, publication: str) -> list[str]:
-    """Drop what the pipeline made on the server; what it was. A slot that stays in use, longer
-    than a server takes to notice that its reader is gone, is not dropped."""
-    dropped = []
+    """Drop what the pipeline made on the server; a sentence for each thing. A slot that stays in
+    use, longer than a server takes to notice that its reader is gone, is not dropped; nor is a
+    publication that another role owns, since an administrator made it."""
+    told = []
     found = find_slot(session, slot)
     if found is not None:
         deadline = time.monotonic() + DROP_WAIT_S_MAX
@@ -155,9 +156,14 @@ def drop(session: Session, slot: str, publication: str) -> list[str]:
             "SELECT pg_drop_replication_slot($1)", (slot,), doing="dropping the replication slot",
             statement=f"SELECT pg_drop_replication_slot({literal(slot)})",
         )  # fmt: skip
-        dropped.append(f"replication slot {slot}")
+        told.append(f"The replication slot {slot} was dropped.")
     if find_publication(session, publication) is not None:
         statement = f"DROP PUBLICATION {quoted(publication)}"
-        session.query(statement, doing="dropping the publication", statement=statement)
-        dropped.append(f"publication {publication}")
-    return dropped
+        state = session.query(
+            statement, doing="dropping the publication", statement=statement, tolerate=("42501",)
+        )
+        if state == "42501":
+            told.append(f"The publication {publication} stays: it belongs to another role.")
+        else:
+            told.append(f"The publication {publication} was dropped.")
+    return told

@@ -200,9 +200,9 @@ def drop(
         try:
             if not yes:
                 typer.confirm(f"Forget where {name} stands, here and on its server?", abort=True)
-            removed = source.connector.drop(source.config, name)
+            told = source.connector.drop(source.config, name)
             broker.remove_pipeline(name)
         finally:
             release()
-    for what in removed:
-        notice(f"Removed {what}.")
+    for sentence in told:
+        notice(sentence)

@@ -70,6 +70,10 @@ def test_the_library_example(tmp_path: Path) -> None:
     assert '{"text": "hello"}' in done.stdout
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert not re.findall(r"^[A-Z]{6,}$|LATP", README, re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", sorted(re.findall(r"\]\(([^)#]+)\)", README)))
 def test_links_lead_somewhere(path: str) -> None:
     assert (ROOT / path).exists()

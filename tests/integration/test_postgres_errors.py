@@ -225,7 +225,10 @@ def test_publication_made_by_an_administrator(strict: PostgresServer) -> None:
         assert refusal(cdc, slot="another").code == "postgres.no_free_slot"
         assert "postgres.wal_unlimited" in codes(findings(cdc), "warning")
         dropped = CONNECTOR.drop(config(strict.dsn()), "test")
-        assert dropped == ["replication slot ensign_test", "publication ensign_test"]
+        assert dropped == [
+            "The replication slot ensign_test was dropped.",
+            "The publication ensign_test was dropped.",
+        ]
         assert CONNECTOR.drop(config(cdc), "test") == []
         db.execute("REVOKE SELECT ON t FROM cdc")
 

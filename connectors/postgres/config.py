@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -98,5 +99,10 @@ class PostgresConfig(ConnectorConfig):
 
 
 def derived_name(pipeline: str) -> str:
-    """A name of slots and publications: lower-case letters, digits and underscores."""
-    return "ensign_" + re.sub(r"[^a-z0-9_]", "_", pipeline.lower())[: NAME_BYTES_MAX - 7]
+    """A name of slots and publications: lower-case letters, digits and underscores. A name that had
+    to be changed gets a checksum, so that ``a-b`` and ``a_b`` do not share a slot."""
+    legal = "ensign_" + re.sub(r"[^a-z0-9_]", "_", pipeline.lower())
+    if legal == f"ensign_{pipeline}" and len(legal) <= NAME_BYTES_MAX:
+        return legal
+    checksum = f"_{zlib.crc32(pipeline.encode()):08x}"
+    return legal[: NAME_BYTES_MAX - len(checksum)] + checksum

@@ -160,7 +160,7 @@ class Pipeline:
             "position": progress.position,
             "lag_bytes": progress.lag_bytes,
             "committed_us": progress.committed_us,
-            "detail": progress.detail,
+            "detail": None if final else progress.detail,
             "error": error.as_dict() if error else None,
         }
         if status == self._reported:

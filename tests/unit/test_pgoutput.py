@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import pytest
 
 from connectors.postgres import pgoutput
 from connectors.postgres.catalog import KeyPart
+from connectors.postgres.config import derived_name
 from connectors.postgres.copytext import RowCopier
 from connectors.postgres.errors import ERRORS, STATES, by_state, error
 from connectors.postgres.pgoutput import EPOCH_US
@@ -177,3 +179,11 @@ def test_every_error_has_a_remedy() -> None:
         assert made.remedy
     assert by_state("08006").code == "postgres.connection_lost"
     assert by_state("XX000", doing="testing").code == "postgres.refused"
+
+
+def test_pipelines_do_not_share_a_slot() -> None:
+    names = ["shop", "a-b", "a_b", "A_b", "x" * 63, "x" * 62 + "y"]
+    derived = [derived_name(name) for name in names]
+    assert len(set(derived)) == len(names)
+    assert derived[0] == "ensign_shop"
+    assert all(re.fullmatch(r"[a-z0-9_]{1,63}", name) for name in derived)

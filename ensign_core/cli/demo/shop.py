@@ -37,7 +37,7 @@ WITH taken AS (UPDATE shop.products SET stock = stock - %s WHERE id = %s)
 INSERT INTO shop.orders (customer, product, quantity, status, note)
 VALUES (%s, %s, %s, 'placed', %s) RETURNING id
 """
-FIRST = ("Ada", "Alan", "Barbara", "Claude", "Edsger", "Frances", "Grace", "Hedy", "Katherine")
+FIRST = ("Ada", "Alan", "Barbara", "Emmy", "Edsger", "Frances", "Grace", "Hedy", "Katherine")
 LAST = ("Lovelace", "Turing", "Liskov", "Shannon", "Dijkstra", "Allen", "Hopper", "Lamarr")
 CITIES = ("Amsterdam", "Berlin", "Helsinki", "Lisbon", "Madrid", "Oslo", "Paris", "Vienna")
 NOTES = ('{"gift": true}', '{"gift": false, "wrap": "none"}', None)

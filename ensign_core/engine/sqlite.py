@@ -240,9 +240,6 @@ class SqliteEngine:
         (active,) = [k for k in self.data_keys(key.topic_id) if k.state == "active"]
         return active
 
-    def key_frames(self) -> dict[bytes, int]:
-        return dict(self._rows("SELECT key_id, count(*) FROM frames GROUP BY key_id"))
-
     def set_status(self, pipeline: str, status: bytes) -> None:
         with self._transaction() as db:
             db.execute(

@@ -31,11 +31,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ensign_core.change import Batch, Change, Offset, Position
+from ensign_core.change import Batch, Change, Offset, Position, Schema
 from ensign_core.errors import EnsignError
 
 State = Literal["snapshot", "streaming"]
@@ -80,8 +80,48 @@ class Sink(Protocol):
         """Let go of everything; what was not flushed will be written again. Must not raise."""
 
 
+class SnapshotProgress(NamedTuple):
+    """How far the snapshots under way are; none is when ``tables_done`` equals ``tables``.
+    ``rows_total`` is an estimate, None where there is none."""
+
+    tables_done: int
+    tables: int
+    rows: int
+    rows_total: int | None
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What an operator asks of a source with `ensign snapshot`. ``number`` rises. ``tables`` are
+    globs as in the config, all captured tables if there are none; ``where`` is the server's own
+    language; ``reconcile``: events only for what the topic lacks or has otherwise, and deletes."""
+
+    number: int
+    kind: Literal["snapshot", "pause", "resume", "stop"]
+    tables: tuple[str, ...] = ()
+    where: str | None = None
+    reconcile: bool = False
+
+
+class Comparison(Protocol):
+    """What a table's topic holds, by key, compared with rows of the table itself. Each call takes
+    in first what was appended since the last one, so call it when all batches have been read."""
+
+    def differing(self, schema: Schema, bodies: Sequence[bytes]) -> list[bytes]:
+        """Those of the rows (bodies with a new image) that the topic lacks or has otherwise."""
+
+    def absent(self, rows_max: int) -> list[bytes]:
+        """Old images (bodies) of rows that the topic holds, that were never given to `differing`,
+        and that no event has touched since the comparison was made: to be deleted. At most
+        ``rows_max``; each row once; empty when there are no more."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Context(Protocol):
-    """What a connector may tell Ensign. Methods are cheap and may be called for every batch."""
+    """What a connector sees of Ensign. Methods are cheap and may be called for every batch, but for
+    `comparison`, which reads a topic."""
 
     @property
     def pipeline(self) -> str:
@@ -94,9 +134,21 @@ class Context(Protocol):
         position: str | None = None,
         lag_bytes: int | None = None,
         detail: str | None = None,
+        kept_bytes: int | None = None,
+        snapshot: SnapshotProgress | None = None,
+        warnings: Sequence[EnsignError] | None = None,
     ) -> None:
         """What `ensign status` shows: only what is given changes. ``position`` is the readable
-        position, ``lag_bytes`` how far the server's end is ahead, ``detail`` a few words."""
+        position, ``lag_bytes`` how far the server's end is ahead, ``detail`` a few words,
+        ``kept_bytes`` what the server keeps of its log for this source; ``warnings`` are all that
+        hold now."""
+
+    def signals(self, done: int) -> Sequence[Signal]:
+        """What operators asked for, oldest first, with a number above ``done``: the last one that
+        a durable position accounts for (I5). Earlier ones are forgotten."""
+
+    def comparison(self, schema: Schema) -> Comparison:
+        """Compare the table of ``schema``, which has a key, with what its topic holds."""
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
         """Set aside an event that cannot be processed: raw bytes on a source's side, a change on a

@@ -27,6 +27,10 @@ from ensign_core.change import Position
 
 VERSION = 1
 
+LISTS = ("members", "names", "void", "schemas")
+FEW = ("looked", "signal", "paused")
+"""Fields of `Snapshots` by how they are written."""
+
 
 class Partial(NamedTuple):
     """A transaction of which the first ``rows`` captured rows were consumed."""
@@ -56,6 +60,9 @@ class Snapshots:
     were when the tables were taken up. ``names`` has for the `mark` of each name that was ever
     captured the table that had it last. ``void`` are tables whose name another one has taken over,
     whose first chunk comes behind a truncate: what the stream still brings under it is void.
+    ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` is the
+    ``pg_snapshot`` in which attached partitions were last looked for, ``signal`` the number of the
+    last signal that was taken in, and while ``paused`` no chunk is read.
     """
 
     done: set[int] = field(default_factory=set)
@@ -63,6 +70,10 @@ class Snapshots:
     members: dict[int, int] = field(default_factory=dict)
     names: dict[int, int] = field(default_factory=dict)
     void: dict[int, int] = field(default_factory=dict)
+    schemas: dict[int, int] = field(default_factory=dict)
+    looked: str = ""
+    signal: int = 0
+    paused: bool = False
 
     def knows(self, oid: int) -> bool:
         return oid in self.done or oid in self.tables
@@ -128,14 +139,16 @@ class PositionWriter:
         parts = [self._prefix, lsn_text(lsn), '"']
         if partial is not None:
             parts.append(f', "tx": [{partial.final_lsn}, {partial.xid}, {partial.rows}]')
-        rare = snapshots.done, snapshots.members, snapshots.names, snapshots.void
+        rare = snapshots.done, *(getattr(snapshots, name) for name in LISTS)
         if rare != self._rare[0]:
             lists: dict[str, Any] = {"done": sorted(snapshots.done)}
-            pairs = zip(("members", "names", "void"), rare[1:], strict=True)
+            pairs = zip(LISTS, rare[1:], strict=True)
             lists |= {name: sorted(found.items()) for name, found in pairs if found}
             text = json.dumps(lists, separators=(",", ":"))
             self._rare = tuple(part.copy() for part in rare), f", {text[1:-1]}"
         parts.append(self._rare[1])
+        few = {name: value for name in FEW if (value := getattr(snapshots, name))}
+        parts += [f', "{name}": {json.dumps(value)}' for name, value in few.items()]
         if snapshots.tables:
             parts.append(f', "tables": {json.dumps(list(map(_table, snapshots.tables.values())))}')
         parts.append("}")
@@ -151,8 +164,10 @@ def decode(position: Position) -> Standpoint:
         origin = Origin(*(found[name] for name in Origin._fields))
         partial = Partial(*found["tx"]) if "tx" in found else None
         tables = [_read_table(table) for table in found.get("tables", ())]
-        pairs = (dict(found.get(name, ())) for name in ("members", "names", "void"))
-        snapshots = Snapshots(set(found["done"]), {table.oid: table for table in tables}, *pairs)
+        done = set(found["done"])
+        lists = {name: dict(found.get(name, ())) for name in LISTS}
+        few = {name: found[name] for name in FEW if name in found}
+        snapshots = Snapshots(done, {table.oid: table for table in tables}, **lists, **few)
         return Standpoint(origin, lsn_value(found["lsn"]), partial, snapshots)
     except (ValueError, KeyError, TypeError):
         raise error("position_damaged") from None

@@ -11,44 +11,26 @@ from array import array
 from itertools import accumulate
 from typing import Final
 
-from connectors.postgres import catalog, discovery, slot
-from connectors.postgres.chunks import LOCK_MS_MAX, ChunkReader, Piece
+from connectors.postgres import catalog
+from connectors.postgres.chunks import ChunkReader, Piece
 from connectors.postgres.config import PostgresConfig
-from connectors.postgres.errors import error
-from connectors.postgres.pgoutput import lsn_text, lsn_value
-from connectors.postgres.position import (
-    Origin,
-    PositionWriter,
-    Snapshots,
-    Standpoint,
-    confirmed_lsn,
-    decode,
-)
-from connectors.postgres.publication import check_publication, ensure_publication
+from connectors.postgres.pgoutput import lsn_text
+from connectors.postgres.position import PositionWriter, Snapshots, confirmed_lsn
 from connectors.postgres.relations import Relations
-from connectors.postgres.session import Session, literal, quoted
+from connectors.postgres.start import Starter
 from connectors.postgres.stream import Stream
+from connectors.postgres.watch import Watch
 from ensign_core.change import Batch, Op, Position, Run, Tx
-from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context, State
 
 FEEDBACK_S_MIN: Final = 0.05
 """The least time between two status updates while batches are acked."""
-
-NUDGE_S: Final = 0.2
-"""How long a source that waits for the log's end lets an idle server be silent: then it writes a
-message of its own, since what is in the log but not flushed is not sent."""
 
 KEEPALIVE_S_MIN: Final = 0.5
 """The least time between two status updates that say nothing new."""
 
 PAUSE_S_MIN: Final = 0.001
 """The least time that `read` waits before it looks again."""
-
-LAG_S: Final = 2.0
-"""How often the log's end is asked for while changes come."""
-
-MESSAGE_PREFIX: Final = "ensign"
 
 
 class PostgresSource:
@@ -57,104 +39,39 @@ class PostgresSource:
     def __init__(self, config: PostgresConfig, context: Context) -> None:
         self._config = config
         self._context = context
-        self._slot = config.slot_name(context.pipeline)
-        self._publication = config.publication_name(context.pipeline)
-        self._query: Session | None = None
-        self._replication: Session | None = None
+        self._starter = Starter(config, context)
         self._snapshots = Snapshots()
         self._target = 0
         self._returned_lsn = 0
         self._returned_whole = False
         self._returned_at = 0.0
-        self._nudge_at = self._lag_at = self._discover_at = 0.0
         self._unfed = False
         self._chunk_turn = False
 
     def open(self, resume: Position | None) -> None:
-        """Connect, look, make publication and slot where this is the start, and start streaming.
-        Raises the errors of `connectors.postgres.errors`."""
-        stood = decode(resume) if resume is not None else None
-        config, pipeline = self._config, self._context.pipeline
-        self._query = query = Session(config, pipeline)
-        server = catalog.server(query)
-        slot.check_server(server)
-        self._replication = replication = _replication_session(config, pipeline, server)
-        system = replication.simple("IDENTIFY_SYSTEM", doing="identifying the server")
-        for session in (query, replication):
-            session.facts |= {"slot": self._slot, "publication": self._publication}
-        origin = Origin(str(system[0][0]), server.database, self._slot, 0, int(str(system[0][1])))
-        start = self._prepare(query, server, origin, stood)
-        self._types = catalog.Types(query)
-        self._target = catalog.end_lsn(query, server.wal_page)
+        """Start where ``resume`` stands; see `connectors.postgres.start`."""
+        config = self._config
+        starter = self._starter
+        started = starter.start(resume)
+        self._snapshots = started.snapshots
+        self._target = started.target
+        types = catalog.Types(started.query)
         relations = Relations(
-            query, config, self._snapshots, database=server.database, types=self._types
+            started.query, config, self._snapshots, database=started.server.database, types=types
         )
         self._chunks = ChunkReader(
-            query, config, database=server.database, publication=self._publication,
-            types=self._types, wal_page=server.wal_page,
+            started.query, config, database=started.server.database,
+            publication=starter.publication, types=types, wal_page=started.server.wal_page,
         )  # fmt: skip
-        self._writer = PositionWriter(self._origin)
-        self._start(replication, start)
-        partial = stood.partial if stood else None
-        acked = start if stood else 0
+        self._writer = PositionWriter(started.origin)
         self._stream = Stream(
-            replication, config, relations, self._snapshots,
-            lsn=start, partial=partial, acked=acked,
+            started.replication, config, relations, self._snapshots,
+            lsn=started.lsn, partial=started.partial, acked=started.acked,
         )  # fmt: skip
         now = time.monotonic()
-        self._returned_lsn = start if stood else 0
+        self._watch = Watch(started, config, self._context, starter.publication, now)
+        self._returned_lsn = started.lsn if resume is not None else 0
         self._returned_at = now
-        self._nudge_at = now + NUDGE_S
-        self._discover_at = now + config.discover_s
-
-    def _prepare(
-        self, query: Session, server: catalog.Server, origin: Origin, stood: Standpoint | None
-    ) -> int:
-        """Publication, slot and snapshot state; the LSN to start at."""
-        config, name = self._config, self._publication
-        found = slot.find_slot(query, self._slot)
-        if stood is not None:
-            slot.check_continuation(query, stood, found, origin)
-            self._snapshots = stood.snapshots
-        if found is not None:
-            slot.check_slot(found, origin)
-        snapshots = self._snapshots
-        listed = catalog.tables(query)
-        wanted = slot.captured_tables(listed, config)
-        if config.snapshot != "never":
-            unreadable = next((t for t in wanted if not t.readable), None)
-            if unreadable is not None:
-                raise error("select_privilege", user=server.user, table=unreadable.full_name)
-        discovery.leave_out(listed, config, snapshots)
-        if stood is not None:
-            known = discovery.known(wanted, snapshots)
-            check_publication(query, name, stood.origin.publication, known, snapshots)
-        published = ensure_publication(query, name, wanted, patient=True)
-        self._origin = origin._replace(publication=published.oid)
-        if found is None:
-            start = slot.make_slot(query, self._slot, server, failover=config.failover)
-        else:
-            start = found.confirmed if stood is None else stood.lsn
-        if stood is None and config.snapshot == "never":
-            snapshots.done.update(table.oid for table in wanted)
-        discovery.take_up(query, published, wanted, snapshots, fresh=found is None)
-        query.simple(f"SET lock_timeout = {LOCK_MS_MAX}", doing="setting the connection up")
-        return start
-
-    def _start(self, replication: Session, lsn: int) -> None:
-        publication = literal(quoted(self._publication))
-        state = replication.simple(
-            f"START_REPLICATION SLOT {quoted(self._slot)} LOGICAL {lsn_text(lsn)} "
-            f"(proto_version '1', publication_names {publication})",
-            doing="starting to stream",
-            tolerate=("55006", "55000", "42704"),
-        )
-        if state == "42704":
-            raise error("slot_missing", slot=self._slot, from_lsn=lsn_text(lsn))
-        if state == "55006":
-            raise error("slot_in_use", slot=self._slot, pid="(unknown)", application="another")
-        if isinstance(state, str):
-            raise error("slot_lost", slot=self._slot)
 
     def read(self, timeout_s: float) -> Batch | None:
         """The next batch: changes, rows of a snapshot, or none with a position further on (I2)."""
@@ -239,31 +156,13 @@ class PostgresSource:
     def _tick(self, now: float) -> None:
         """What is done from time to time while `read` is called."""
         self._stream.tend()
-        if self._chunks.busy or self._query is None:
+        if self._chunks.busy:
             return
-        if now >= self._discover_at:
-            self._discover_at = now + self._config.discover_s
-            if discovery.discover(
-                self._query, self._config, self._snapshots, self._publication,
-                self._origin.publication,
-            ):  # fmt: skip
-                self._stream.reroute()
-        if now >= self._lag_at:
-            self._lag_at = now + LAG_S
-            rows = self._query.rows("SELECT pg_current_wal_lsn()", doing="reading the log's end")
-            lag_bytes = max(0, lsn_value(str(rows[0][0])) - self._stream.lsn)
-            waiting = len(self._snapshots.tables)
-            detail = f"{waiting} tables to snapshot" if waiting else ""
-            self._context.progress(lag_bytes=lag_bytes, detail=detail)
-        if now >= self._nudge_at:
-            self._nudge_at = now + NUDGE_S
-            idle = not self._returned_whole and self._chunks.idle(self._snapshots)
-            if idle and self._stream.lsn < self._needed_lsn():
-                # A commit flushes the log up to itself, and a logical message is no change.
-                self._query.query(
-                    "SELECT pg_logical_emit_message(true, $1, '')", (MESSAGE_PREFIX,),
-                    doing="writing a heartbeat",
-                )  # fmt: skip
+        if self._watch.discover(now):
+            self._stream.reroute()
+        self._watch.lag(now, self._stream.lsn)
+        idle = not self._returned_whole and self._chunks.idle(self._snapshots)
+        self._watch.nudge(now, wanted=idle and self._stream.lsn < self._needed_lsn())
 
     def _needed_lsn(self) -> int:
         """The LSN that the stream has to pass for `caught_up`."""
@@ -275,20 +174,19 @@ class PostgresSource:
         """Block until something comes, having told the server what is durable."""
         if self._unfed:
             self._feed()
-        if self._config.snapshot == "only" and self._returned_whole:
-            assert self._query is not None
-            self._query.wait(timeout_s)
-        elif self._replication is not None:
-            self._replication.wait(timeout_s)
+        over = self._config.snapshot == "only" and self._returned_whole
+        session = self._starter.query if over else self._starter.replication
+        assert session is not None
+        session.wait(timeout_s)
 
     def _patience_s(self, now: float) -> float:
         """How long `read` may wait for the stream before something else is to be looked at."""
-        config = self._config
-        times = [self._discover_at, self._returned_at + config.heartbeat_s, now + 1.0]
+        watch = self._watch
+        times = [watch.discover_at, self._returned_at + self._config.heartbeat_s, now + 1.0]
         if not self._chunks.idle(self._snapshots):
             times.append(self._chunks.wake_at(self._snapshots))
         if not self._returned_whole:
-            times.append(self._nudge_at)
+            times.append(watch.nudge_at)
         return max(PAUSE_S_MIN, min(times) - now)
 
     def ack(self, position: Position) -> None:
@@ -313,16 +211,8 @@ class PostgresSource:
 
     def close(self) -> None:
         """Close both connections; the server frees the slot when it notices."""
-        for session in (self._replication, self._query):
+        starter = self._starter
+        for session in (starter.replication, starter.query):
             if session is not None:
                 session.close()
-        self._replication = self._query = None
-
-
-def _replication_session(config: PostgresConfig, pipeline: str, server: catalog.Server) -> Session:
-    try:
-        return Session(config, pipeline, replication=True)
-    except EnsignError as failed:
-        if failed.code == "postgres.privilege_missing":
-            raise error("replication_privilege", user=server.user) from None
-        raise
+        starter.query = starter.replication = None

@@ -124,6 +124,16 @@ class Engine(Protocol):
     def add_data_key(self, key: DataKey) -> DataKey:
         """Keep a topic's first key; returns the active one, which may be another's."""
 
+    def add_signal(self, pipeline: str, signal: bytes) -> int:
+        """Keep a request to a pipeline's source; its number, which rises and is never given
+        twice."""
+
+    def signals(self, pipeline: str) -> list[tuple[int, bytes]]:
+        """Requests by rising number."""
+
+    def forget_signals(self, pipeline: str, upto: int) -> None:
+        """Remove requests with numbers up to ``upto``."""
+
     def set_status(self, pipeline: str, status: bytes) -> None: ...
 
     def statuses(self) -> dict[str, bytes]: ...

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Literal
 
 from ensign_core.broker import Event
-from ensign_core.change import Change
+from ensign_core.change import Change, Schema
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import DEAD_LETTERS, SOURCE_LAG_BYTES
-from ensign_core.plugin import State
+from ensign_core.plugin import Comparison, Signal, SnapshotProgress, State
 
 
 def dead_letter_topic(pipeline: str) -> str:
@@ -62,6 +63,9 @@ class RunContext:
         position: str | None = None,
         lag_bytes: int | None = None,
         detail: str | None = None,
+        kept_bytes: int | None = None,
+        snapshot: SnapshotProgress | None = None,
+        warnings: Sequence[EnsignError] | None = None,
     ) -> None:
         if state is not None:
             self._progress.state = state
@@ -72,6 +76,12 @@ class RunContext:
             SOURCE_LAG_BYTES.labels(self.pipeline).set(lag_bytes)
         if detail is not None:
             self._progress.detail = detail
+
+    def signals(self, done: int) -> Sequence[Signal]:
+        return ()
+
+    def comparison(self, schema: Schema) -> Comparison:
+        raise NotImplementedError
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
         metadata = {"code": error.code, "error": error.sentence}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from connectors.registry import connector
 from ensign_core.change import Batch, BatchBuilder, Change, Column, Op, Schema, Tx, event_schema
 from ensign_core.errors import EnsignError
-from ensign_core.plugin import Sink, Source, State
+from ensign_core.plugin import Comparison, Signal, Sink, Source
 from ensign_core.rows import check_body, new_image, split
 
 READ_S = 0.2
@@ -27,15 +27,14 @@ class RecordingContext:
     def __init__(self) -> None:
         self.dead: list[tuple[Change | bytes, EnsignError]] = []
 
-    def progress(
-        self,
-        *,
-        state: State | None = None,
-        position: str | None = None,
-        lag_bytes: int | None = None,
-        detail: str | None = None,
-    ) -> None:
+    def progress(self, **_facts: object) -> None:
         pass
+
+    def signals(self, done: int) -> list[Signal]:
+        return []
+
+    def comparison(self, schema: Schema) -> Comparison:
+        raise AssertionError("no comparison expected")
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
         self.dead.append((event, error))

@@ -11,6 +11,7 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.source import PostgresSource
 from ensign_core.change import Batch, Change, Op, Position, Schema, Stage, Tx
 from ensign_core.errors import EnsignError
+from ensign_core.plugin import Comparison, Signal
 from ensign_core.rows import ABSENT, Value, decode
 
 WAIT_S_MAX = 60.0
@@ -47,12 +48,22 @@ class Told:
 
     def __init__(self) -> None:
         self.facts: dict[str, object] = {}
+        self.asked: list[Signal] = []
+        self.compare: Callable[[Schema], Comparison] | None = None
+        self.letters: list[tuple[Change | bytes, EnsignError]] = []
 
     def progress(self, **facts: object) -> None:
         self.facts.update({k: v for k, v in facts.items() if v is not None})
 
+    def signals(self, done: int) -> list[Signal]:
+        return [signal for signal in self.asked if signal.number > done]
+
+    def comparison(self, schema: Schema) -> Comparison:
+        assert self.compare is not None, "no comparison expected"
+        return self.compare(schema)
+
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
-        raise AssertionError("no dead letters expected")
+        self.letters.append((event, error))
 
 
 class Capture:

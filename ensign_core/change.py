@@ -19,11 +19,11 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain, count, repeat
 from typing import Literal, NamedTuple, NewType, Self
 
 Position = NewType("Position", bytes)
@@ -209,32 +209,69 @@ class Batch:
             topic=self.topic, offset=self.offset + start,
         )  # fmt: skip
 
-    def pick(self, indexes: list[int]) -> Batch:
-        """The events at rising ``indexes`` as a batch of their own, with the schemas that they use;
-        ordinals are kept."""
-        ends, body, runs = self.ends, self.body, self.runs
-        starts = [ends[i - 1] if i else 0 for i in indexes]
-        slices = [body[start : ends[i]] for start, i in zip(starts, indexes, strict=True)]
-        picked: list[Run] = []
-        at = -1
-        following: tuple[int, int] | None = None
-        for place, index in enumerate(indexes):
-            while at + 1 < len(runs) and runs[at + 1].start <= index:
-                at += 1
-            if at < 0:
-                continue
-            ordinal = runs[at].ordinal + index - runs[at].start
-            if following != (at, ordinal):
-                picked.append(Run(place, ordinal, runs[at].tx))
-            following = at, ordinal + 1
-        schema_ids = array("H", map(self.schema_ids.__getitem__, indexes))
-        used = {schema_id: place for place, schema_id in enumerate(dict.fromkeys(schema_ids))}
+    def split(self, names: Sequence[str]) -> dict[str, Batch]:
+        """The events by the name that each schema has in ``names``, as batches of their own with
+        the schemas that they use; names without events are left out, ordinals are kept."""
+        indexes: dict[str, list[int]] = {name: [] for name in names}
+        schemas: dict[str, list[int]] = {name: [] for name in names}
+        for schema_id, name in enumerate(names):
+            schemas[name].append(schema_id)
+        places = [indexes[name].append for name in names]
+        for index, schema_id in enumerate(self.schema_ids):
+            places[schema_id](index)
+        slices = list(map(self.body.__getitem__, map(slice, chain((0,), self.ends), self.ends)))
+        # One entry per event, made and looked up without a step of Python for each.
+        first = self.runs[0].start if self.runs else len(self)
+        txs: list[Tx | None] = [None] * first
+        ordinals = [0] * first
+        ends = [*(run.start for run in self.runs[1:]), len(self)]
+        for (start, ordinal, tx), end in zip(self.runs, ends, strict=False):
+            txs += repeat(tx, end - start)
+            ordinals += range(ordinal, ordinal + end - start)
+        return {
+            name: self._picked(
+                picked,
+                schemas[name],
+                list(map(slices.__getitem__, picked)),
+                _runs(picked, map(ordinals.__getitem__, picked), map(txs.__getitem__, picked)),
+            )
+            for name, picked in indexes.items()
+            if picked
+        }
+
+    def _picked(
+        self, indexes: list[int], schemas: list[int], slices: list[bytes], runs: list[Run]
+    ) -> Batch:
+        used = schemas
+        schema_ids = array("H", bytes(2 * len(indexes)))
+        if len(schemas) > 1:
+            places = list(map(self.schema_ids.__getitem__, indexes))
+            used = list(dict.fromkeys(places))
+            own = {schema_id: place for place, schema_id in enumerate(used)}
+            schema_ids = array("H", map(own.__getitem__, places))
         return Batch(
-            bytes(map(self.ops.__getitem__, indexes)),
-            array("H", map(used.__getitem__, schema_ids)),
-            array("I", accumulate(map(len, slices))),
-            b"".join(slices), picked, [self.schemas[schema_id] for schema_id in used],
+            bytes(map(self.ops.__getitem__, indexes)), schema_ids,
+            array("I", accumulate(map(len, slices))), b"".join(slices), runs,
+            [self.schemas[schema_id] for schema_id in used],
         )  # fmt: skip
+
+
+def _runs(indexes: list[int], ordinals: Iterator[int], txs: Iterator[Tx | None]) -> list[Run]:
+    """Runs for the events at ``indexes``, given their ordinals and transactions; those without a
+    transaction come first."""
+    known = list(txs)
+    if known[0] is not None and indexes[-1] - indexes[0] >= 2 * len(indexes):
+        # Few are neighbours: a run for each takes no step of Python.
+        return list(map(tuple.__new__, repeat(Run), zip(count(), ordinals, known, strict=False)))
+    runs: list[Run] = []
+    last: Tx | None = None
+    following = -1
+    for place, (ordinal, tx) in enumerate(zip(ordinals, known, strict=True)):
+        if (ordinal != following or tx is not last) and tx is not None:
+            runs.append(Run(place, ordinal, tx))
+            last = tx
+        following = ordinal + 1
+    return runs
 
 
 def image_end(body: bytes, at: int) -> int:

@@ -35,6 +35,7 @@ BODY_BYTES_MAX = 1 << 30
 _MAGIC = b"ENSF"
 _header = struct.Struct("<4sB3x16sqq16s16sQI")
 _counts = struct.Struct("<IHIII")
+_json = json.JSONEncoder(separators=(",", ":")).encode
 _NO_TIME = -(1 << 63)
 _LEVEL = 1
 HEADER_BYTES = _header.size
@@ -91,18 +92,19 @@ def parse(frame: bytes) -> tuple[Header, bytes, bytes]:
 def pack(batch: Batch) -> bytes:
     """The batch's columns, compressed: what a writer seals. Schemas go in by their ids only; the
     engine keeps each schema once. ``frame.too_large`` for what `unpack` would refuse."""
-    txs: dict[int, int] = {}
-    distinct: list[Tx] = []
-    run_txs = array("I")
-    for run in batch.runs:
-        place = txs.setdefault(id(run.tx), len(distinct))
-        if place == len(distinct):
-            distinct.append(run.tx)
-        run_txs.append(place)
+    starts, ordinals, txs = zip(*batch.runs, strict=True) if batch.runs else ((), (), ())
+    numbers = list(map(id, txs))
+    distinct = dict(zip(numbers, txs, strict=True))
+    run_txs = array("I", bytes(4 * len(numbers)))
+    if len(distinct) > 1:
+        places = {number: place for place, number in enumerate(distinct)}
+        run_txs = array("I", map(places.__getitem__, numbers))
     ends = batch.ends
     sizes = array("I", map(sub, ends, chain((0,), ends)))
-    times = array("q", [_NO_TIME if t.committed_at is None else t.committed_at for t in distinct])
-    text = json.dumps([(t.id, t.position) for t in distinct], separators=(",", ":")).encode()
+    times = array(
+        "q", [_NO_TIME if t.committed_at is None else t.committed_at for t in distinct.values()]
+    )
+    text = _json([(t.id, t.position) for t in distinct.values()]).encode()
     counts = _counts.pack(
         len(batch.ops), len(batch.schemas), len(batch.runs), len(distinct), len(text)
     )
@@ -112,8 +114,8 @@ def pack(batch: Batch) -> bytes:
         batch.ops,
         _little(batch.schema_ids),
         _little(sizes),
-        _little(array("I", [run.start for run in batch.runs])),
-        _little(array("I", [run.ordinal for run in batch.runs])),
+        _little(array("I", starts)),
+        _little(array("I", ordinals)),
         _little(run_txs),
         _little(times),
         text,

@@ -26,6 +26,18 @@ SOURCE_LAG_BYTES = Gauge(
     "ensign_source_lag_bytes", "How far the source's log is ahead.", ["pipeline"],
     multiprocess_mode="mostrecent",
 )  # fmt: skip
+SOURCE_KEPT_BYTES = Gauge(
+    "ensign_source_kept_bytes", "What the server keeps of its log for the source.", ["pipeline"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+SNAPSHOT_ROWS = Gauge(
+    "ensign_snapshot_rows", "Rows read by the snapshots under way.", ["pipeline"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+SNAPSHOT_ROWS_EXPECTED = Gauge(
+    "ensign_snapshot_rows_expected", "Rows that they will read, an estimate.", ["pipeline"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
 EVENTS_DELIVERED = Counter(
     "ensign_events_delivered", "Events flushed by a sink.", ["pipeline", "sink"]
 )

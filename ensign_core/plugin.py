@@ -107,6 +107,10 @@ class Comparison(Protocol):
     """What a table's topic holds, by key, compared with rows of the table itself. Each call takes
     in first what was appended since the last one, so call it when all batches have been read."""
 
+    def advance(self, timeout_s: float) -> bool:
+        """Take in what was appended, for about ``timeout_s``; whether that was all. A source that
+        calls it between batches goes on answering its server while a large topic is read."""
+
     def differing(self, schema: Schema, bodies: Sequence[bytes]) -> list[bytes]:
         """Those of the rows (bodies with a new image) that the topic lacks or has otherwise."""
 
@@ -121,7 +125,7 @@ class Comparison(Protocol):
 
 class Context(Protocol):
     """What a connector sees of Ensign. Methods are cheap and may be called for every batch, but for
-    `comparison`, which reads a topic."""
+    `comparison`, whose methods read a topic."""
 
     @property
     def pipeline(self) -> str:
@@ -179,11 +183,13 @@ C = TypeVar("C", bound=ConnectorConfig)
 @dataclass(frozen=True)
 class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
-    disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences."""
+    disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences;
+    ``signals``: a source that heeds `Context.signals`."""
 
     name: str
     kind: Literal["source", "sink"]
     config: type[C]
     make: Callable[[C, Context], Any]
+    signals: bool = field(default=False, kw_only=True)
     check: Callable[[C, str], Sequence[Finding]] = field(default=lambda _config, _pipeline: ())
     drop: Callable[[C, str], Sequence[str]] = field(default=lambda _config, _pipeline: ())

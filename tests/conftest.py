@@ -7,12 +7,30 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.services.postgres import PostgresServer, installations
+from tests.services.postgres import PostgresServer, ends, installations
+
+EVERY_VERSION = "every_version"
 
 
-@pytest.fixture(scope="session", params=sorted(installations()))
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        f"{EVERY_VERSION}: run on every PostgreSQL found, not on the oldest and the newest only",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Which servers a test meets that uses `postgres`, itself or through another fixture."""
+    if "postgres" in metafunc.fixturenames:
+        every = metafunc.definition.get_closest_marker(EVERY_VERSION) is not None
+        versions = list(installations()) if every else ends()
+        metafunc.parametrize("postgres", versions, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
-    """A running server of each version that this machine has, for all tests of the session."""
+    """A running server of each version, for all tests of the session; on a machine without any,
+    its tests are skipped."""
     with PostgresServer(installations()[request.param]) as server:
         yield server
 

@@ -26,7 +26,7 @@ from ensign_core.change import (
     Tx,
 )
 from ensign_core.errors import EnsignError
-from ensign_core.plugin import Connector, ConnectorConfig, Context
+from ensign_core.plugin import Connector, ConnectorConfig, Context, Signal
 from ensign_core.rows import decode, new_image
 from ensign_core.run.pipeline import Pipeline, Plan, SinkPlan
 
@@ -122,17 +122,20 @@ def topic_of(schema: Schema) -> str:
 
 
 class Server(Script):
-    """A log of steps; a position is how many of them have been read."""
+    """A log of steps; a position is how many of them have been read, and behind a colon the last
+    signal that was heeded, if there was one."""
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
         super().__init__()
         self.steps = list(steps)
         self.opened: list[int | None] = []
         self.acked: list[int] = []
+        self.signals: list[Signal] = []
         self.on_ack: Callable[[int], None] = lambda position: None
         self.connector = Connector(
-            "scripted", "source", Scripted, lambda _config, context: self._make(context)
-        )
+            "scripted", "source", Scripted, lambda _config, context: self._make(context),
+            signals=True,
+        )  # fmt: skip
 
     def _make(self, context: Context) -> ScriptedSource:
         self.meet("make")
@@ -162,15 +165,34 @@ class ScriptedSource(Instance):
         self.server = server
         self._context = context
         self._at = self._end = 0
+        self._heeded = self._durable = 0
 
     def open(self, resume: Position | None) -> None:
-        self.server.opened.append(None if resume is None else int(resume))
+        at, self._durable = parted(resume or Position(b"0"))
+        self.server.opened.append(None if resume is None else at)
         self.meet("open")
-        self._at = int(resume or 0)
+        self._at, self._heeded = at, self._durable
         self._end = len(self.server.steps)
+
+    def _position(self) -> Position:
+        return Position(b"%d:%d" % (self._at, self._heeded) if self._heeded else b"%d" % self._at)
+
+    def _signalled(self) -> bool:
+        """Whether there are signals that this life of the source has not heeded yet."""
+        asked = self._context.signals(self._durable)
+        fresh = [signal for signal in asked if signal.number > self._heeded]
+        if fresh:
+            self._heeded = fresh[-1].number
+            with self.server.changed:
+                self.server.signals += fresh
+                self.server.changed.notify_all()
+        return bool(fresh)
 
     def read(self, timeout_s: float) -> Batch | None:
         self.meet("read")
+        if self._signalled():
+            self.meet("give")
+            return Batch(position=self._position())
         with self.server.changed:
             if self._at >= len(self.server.steps):
                 self.server.changed.wait(timeout_s)
@@ -184,18 +206,25 @@ class ScriptedSource(Instance):
         for table, value in step.rows:
             builder.add(Op.INSERT, schema_of(table), new_image([value]))
         self.meet("give")
-        return builder.take(Position(b"%d" % self._at), step.stage)
+        return builder.take(self._position(), step.stage)
 
     def ack(self, position: Position) -> None:
         self.meet("ack")
-        self.server.on_ack(int(position))
+        at, self._durable = parted(position)
+        self.server.on_ack(at)
         with self.server.changed:
-            self.server.acked.append(int(position))
+            self.server.acked.append(at)
             self.server.changed.notify_all()
 
     def caught_up(self) -> bool:
         self.meet("caught_up")
         return self._at >= self._end
+
+
+def parted(position: Position) -> tuple[int, int]:
+    """The steps and the signal of a position."""
+    at, _, heeded = position.partition(b":")
+    return int(at), int(heeded or 0)
 
 
 Delivered = tuple[str, Offset, str]

@@ -29,7 +29,7 @@ def _drop(config: PostgresConfig, pipeline: str) -> Sequence[str]:
 
 
 CONNECTOR: Connector[PostgresConfig] = Connector(
-    "postgres", "source", PostgresConfig, _make, _check, _drop
+    "postgres", "source", PostgresConfig, _make, _check, _drop, signals=True
 )
 
 __all__ = ["CONNECTOR", "PostgresConfig"]

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from connectors.postgres.columns import kept, reduced
+from connectors.postgres.config import ColumnsConfig
 from connectors.postgres.pgoutput import Relation, lsn_value
 from connectors.postgres.session import Row, Session
 from connectors.postgres.types import INTEGERS, TEXTS, UUID, logical
@@ -285,15 +287,19 @@ def _kind(oid: int, *, orderly: bool) -> KeyKind | None:
     return "text" if oid in TEXTS and orderly else None
 
 
-def schema_of_table(database: str, description: Description, types: Types) -> Schema:
-    """The schema of the rows that the publication publishes of a table as it is now."""
+def schema_of_table(
+    database: str, description: Description, types: Types, captured: ColumnsConfig | None = None
+) -> Schema:
+    """The schema of the rows that the publication publishes of a table as it is now, with the
+    captured columns only. Raises ``postgres.column_key_excluded``."""
     published = [a for a in description.attributes if a.published]
     known = types.resolve((a.type_oid, a.typmod) for a in published)
     columns = [
         _column(a.name, known[a.type_oid, a.typmod], required=a.required, key=a.place is not None)
         for a in published
     ]
-    return _schema(database, description.schema, description.name, columns)
+    whole = _schema(database, description.schema, description.name, columns)
+    return reduced(whole, kept(captured, whole))
 
 
 def schema_of_relation(

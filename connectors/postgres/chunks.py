@@ -198,7 +198,7 @@ class ChunkReader:
             table.wipe = table.wipe or bool(table.chunks) or table.low is not None
             table.restart()
         table.begun, table.key = True, key
-        schema = schema_of_table(self._database, found, self._types)
+        schema = schema_of_table(self._database, found, self._types, self._config.columns)
         point = table.pending_point()
         limit = 0
         if key and point is None:

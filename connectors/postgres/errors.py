@@ -95,6 +95,14 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
             "tables are not captured, and partitions are captured under their root's name."
         ),
     ),
+    "column_key_excluded": (
+        "Column {column} is part of a key, and columns in the config leaves it out.",
+        "Capture the columns of a table's key: without them no change could be told apart.",
+    ),
+    "origin_unsupported": (
+        "The server is PostgreSQL {version}; origin: none needs 16 or later.",
+        "Set origin: any, or upgrade the server.",
+    ),
     "identity_missing": (
         "Table {table} has no key, so its UPDATE and DELETE statements fail while published.",
         "ALTER TABLE {table} REPLICA IDENTITY FULL, or add a primary key.",
@@ -184,6 +192,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     "protocol_damaged": (
         "The server sent a message that does not follow the replication protocol.",
         "Check for a proxy between Ensign and the server, and report this.",
+    ),
+    "row_damaged": (
+        "A row of table {table} does not follow the replication protocol.",
+        "Look at it with `ensign dead-letters list`, and report this.",
     ),
     "refused": (
         "The server refused a statement (SQLSTATE {sqlstate}) while Ensign was {doing}.",

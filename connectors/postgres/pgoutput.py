@@ -38,6 +38,7 @@ _status = struct.Struct(">cQQQqB")
 _identity = struct.Struct(">BH")
 _int32 = struct.Struct(">I")
 _column = struct.Struct(">Ii")
+_message = struct.Struct(">BQ")
 
 
 class Begin(NamedTuple):
@@ -60,6 +61,15 @@ class Keepalive(NamedTuple):
 
     end_lsn: int
     reply: bool
+
+
+class Message(NamedTuple):
+    """A logical message. ``lsn`` is where its record ends: where the next one may begin."""
+
+    transactional: bool
+    lsn: int
+    prefix: str
+    content: bytes
 
 
 class RelationColumn(NamedTuple):
@@ -144,6 +154,19 @@ def parse_type(data: bytes) -> tuple[int, str]:
     except (struct.error, ValueError):
         raise error("protocol_damaged") from None
     return oid, f"{schema}.{name}" if schema else name
+
+
+def parse_message(data: bytes) -> Message:
+    try:
+        flags, lsn = _message.unpack_from(data, 26)
+        prefix, at = _string(data, 35)
+        (length,) = _int32.unpack_from(data, at)
+    except (struct.error, ValueError):
+        raise error("protocol_damaged") from None
+    content = data[at + 4 :]
+    if len(content) != length:
+        raise error("protocol_damaged")
+    return Message(bool(flags & 1), lsn, prefix, content)
 
 
 def parse_truncate(data: bytes) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
 """The source's position: JSON, in the bytes that the core stores with the data they cover.
 
     {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
-     "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows] | absent, "done": [oid, ...],
-     "members": [[oid, oid], ...], "names": [[mark, oid], ...], "void": [[oid, mark], ...],
-     "tables": [{...}, ...]}
+     "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows, 0 | 1] | absent,
+     "done": [oid, ...], "members": [[oid, oid], ...], "names": [[mark, oid], ...],
+     "void": [[oid, mark], ...], "schemas": [[oid, id], ...], "tables": [{...}, ...]}
 
 ``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
 to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
@@ -33,11 +33,13 @@ FEW = ("looked", "signal", "paused")
 
 
 class Partial(NamedTuple):
-    """A transaction of which the first ``rows`` captured rows were consumed."""
+    """A transaction of which the first ``rows`` captured rows and messages were consumed;
+    ``marked``: a marker of its begin was returned."""
 
     final_lsn: int
     xid: int
     rows: int
+    marked: bool = False
 
 
 class Origin(NamedTuple):
@@ -138,7 +140,7 @@ class PositionWriter:
         """The position bytes; see the top of this module."""
         parts = [self._prefix, lsn_text(lsn), '"']
         if partial is not None:
-            parts.append(f', "tx": [{partial.final_lsn}, {partial.xid}, {partial.rows}]')
+            parts.append(f', "tx": [{", ".join(str(int(part)) for part in partial)}]')
         rare = snapshots.done, *(getattr(snapshots, name) for name in LISTS)
         if rare != self._rare[0]:
             lists: dict[str, Any] = {"done": sorted(snapshots.done)}

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from connectors.postgres.catalog import Types, current_xmax, describe, schema_of_relation
+from connectors.postgres import columns
+from connectors.postgres.catalog import (
+    Description,
+    Types,
+    current_xmax,
+    describe,
+    schema_of_relation,
+)
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.pgoutput import parse_relation
 from connectors.postgres.position import Snapshots
@@ -10,9 +17,22 @@ from connectors.postgres.session import Session
 from ensign_core.change import Schema
 
 
+def excluded_key(config: PostgresConfig, description: Description) -> str | None:
+    """The first column of a table's key that the config leaves out, None if there is none. For
+    `ensign check`, which says it as ``postgres.column_key_excluded``."""
+    table = f"{description.schema}.{description.name}"
+    for attribute in description.attributes:
+        if config.columns is None or attribute.place is None:
+            continue
+        if not config.columns.captures(table, attribute.name):
+            return f"{table}.{attribute.name}"
+    return None
+
+
 class Relations:
     """Schemas by relation oid; None for a table that the config leaves out. A Relation message
-    comes before the first row of a table in a session and after each change of its structure."""
+    comes before the first row of a table in a session and after each change of its structure.
+    ``kept`` has for tables of which columns are left out the indexes of those captured."""
 
     def __init__(
         self,
@@ -26,8 +46,9 @@ class Relations:
         self._session = session
         self._config = config
         self._snapshots = snapshots
-        self._database = database
+        self.database = database
         self._types = types
+        self.kept: dict[int, tuple[int, ...]] = {}
         self._schemas: dict[int, Schema | None] = {}
 
     def learn(self, data: bytes) -> int:
@@ -47,7 +68,13 @@ class Relations:
         if now is not None and unknown and self._config.captures(now.schema, now.name):
             bound = current_xmax(self._session)
             snapshots.take_up(oid, f"{now.schema}.{now.name}", bound)
-        self._schemas[oid] = schema_of_relation(self._database, found, now, self._types)
+        whole = schema_of_relation(self.database, found, now, self._types)
+        keep = columns.kept(self._config.columns, whole)
+        self._schemas[oid] = columns.reduced(whole, keep)
+        if keep is None:
+            self.kept.pop(oid, None)
+        else:
+            self.kept[oid] = keep
         return oid
 
     def name_type(self, oid: int, name: str) -> None:

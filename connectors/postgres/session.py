@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -50,6 +51,7 @@ TRANSPORT: Final = {
 }
 """How libpq notices a dead peer, unless the dsn says otherwise."""
 
+CANCEL_S_MAX: Final = 5.0
 CLOSE_ROUNDS_MAX: Final = 8
 TRACE_BYTES_MAX: Final = 1 << 20
 
@@ -155,14 +157,21 @@ class Session:
         return self.conn.get_result()
 
     def cancel(self) -> None:
-        """Ask the server to cancel the statement under way; it may have ended meanwhile."""
-        try:
+        """Ask the server to cancel the statement under way; it may have ended meanwhile, or be out
+        of reach. Waits within a limit, and holds no other thread up."""
+        deadline = time.monotonic() + CANCEL_S_MAX
+        with suppress(psycopg.OperationalError):
             try:
-                self.conn.cancel_conn().blocking()
+                asked = self.conn.cancel_conn()
             except psycopg.NotSupportedError:
+                # libpq before 17 has only a call that blocks.
                 self.conn.get_cancel().cancel()
-        except psycopg.OperationalError:
-            return
+                return
+            asked.start()
+            reading, writing = pq.PollingStatus.READING, pq.PollingStatus.WRITING
+            while (state := asked.poll()) in (reading, writing):
+                if not _ready(asked.socket, reading=state == reading, deadline=deadline):
+                    return
 
     def failure(self, **facts: object) -> EnsignError:
         """The error for a connection that failed: by the server's last word, if it said one."""
@@ -254,17 +263,29 @@ class CopyOut:
         raise by_state(state, **self._facts)
 
     def abandon(self) -> None:
-        """Cancel what is left and read it off, so that the connection can go on."""
-        conn = self._session.conn
+        """Cancel what is left and drop it, so that the connection can go on, if it still does."""
         self._session.cancel()
+        deadline = time.monotonic() + CANCEL_S_MAX
         try:
-            while conn.get_copy_data(0)[0] > 0:
-                pass
-        except psycopg.Error:
-            pass
-        while conn.get_result() is not None:
-            pass
+            while not self._dropped():
+                if not self._more(deadline):
+                    raise by_state("08006", **self._facts)
+        except psycopg.OperationalError:
+            raise self._session.failure(**self._facts) from None
         self.finished = True
+
+    def _dropped(self) -> bool:
+        """Drop what was received; whether that was all."""
+        conn = self._session.conn
+        with suppress(psycopg.Error):  # as which a cancelled COPY ends
+            while (count := conn.get_copy_data(1)[0]) > 0:
+                pass
+            if count == 0:
+                return False
+        while not conn.is_busy():
+            if conn.get_result() is None:
+                return True
+        return False
 
 
 def quoted(name: str) -> str:
@@ -335,7 +356,9 @@ def _connect(conninfo: str, timeout_s: float, facts: dict[str, object]) -> pq.ab
         elif sys.platform == "linux":
             conn.trace(trace.fileno())
         while state not in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
-            if not _ready(conn, reading=state == pq.PollingStatus.READING, deadline=deadline):
+            if not _ready(
+                conn.socket, reading=state == pq.PollingStatus.READING, deadline=deadline
+            ):
                 raise error("unreachable", **facts, reason="no answer in time")
             state = pq.PollingStatus(conn.connect_poll())
         if sys.platform == "linux":
@@ -350,9 +373,9 @@ def _connect(conninfo: str, timeout_s: float, facts: dict[str, object]) -> pq.ab
         trace.close()
 
 
-def _ready(conn: pq.abc.PGconn, *, reading: bool, deadline: float) -> bool:
+def _ready(socket: int, *, reading: bool, deadline: float) -> bool:
     poll = select.poll()
-    poll.register(conn.socket, select.POLLIN if reading else select.POLLOUT)
+    poll.register(socket, select.POLLIN if reading else select.POLLOUT)
     return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 

@@ -65,7 +65,7 @@ class PostgresSource:
         )  # fmt: skip
         self._writer = PositionWriter(started.origin)
         self._stream = Stream(
-            started.replication, config, relations, self._snapshots,
+            started.replication, config, relations, self._snapshots, self._context,
             lsn=started.lsn, partial=started.partial, acked=started.acked,
         )  # fmt: skip
         now = time.monotonic()

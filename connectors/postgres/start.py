@@ -11,6 +11,7 @@ from connectors.postgres import catalog, discovery, slot
 from connectors.postgres.chunks import LOCK_MS_MAX
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
+from connectors.postgres.messages import options
 from connectors.postgres.pgoutput import lsn_text
 from connectors.postgres.position import Origin, Partial, Snapshots, Standpoint, decode
 from connectors.postgres.publication import check_publication, ensure_publication
@@ -105,9 +106,10 @@ class Starter:
 
     def _stream(self, replication: Session, lsn: int) -> None:
         publication = literal(quoted(self.publication))
+        asked = options(self._config, replication.conn.server_version)
         state = replication.simple(
             f"START_REPLICATION SLOT {quoted(self.slot)} LOGICAL {lsn_text(lsn)} "
-            f"(proto_version '1', publication_names {publication})",
+            f"(proto_version '1', publication_names {publication}{asked})",
             doing="starting to stream",
             tolerate=("55006", "55000", "42704"),
         )

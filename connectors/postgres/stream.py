@@ -7,24 +7,25 @@ The hot path looks at two slices of each message (see `connectors.postgres.pgout
 
 from __future__ import annotations
 
+import struct
 import time
-from array import array
-from itertools import accumulate
 from typing import Final
 
 import psycopg
-from psycopg import pq
 
-from connectors.postgres import pgoutput
+from connectors.postgres import columns, messages, pgoutput
 from connectors.postgres.config import PostgresConfig
-from connectors.postgres.errors import by_state, error
+from connectors.postgres.errors import error
+from connectors.postgres.feedback import Feedback
+from connectors.postgres.gathering import Gathering
 from connectors.postgres.pgoutput import ROUTE_END, TAG_AT, lsn_text
 from connectors.postgres.position import Partial, Snapshots
 from connectors.postgres.relations import Relations
 from connectors.postgres.session import Session
 from connectors.postgres.snapshot import judge, judge_truncate
-from ensign_core.change import Batch, Op, Position, Run, Schema, Tx
+from ensign_core.change import Op, Run, Schema, Tx
 from ensign_core.errors import EnsignError
+from ensign_core.plugin import Context
 
 LINGER_S: Final = 0.0005
 LINGERS_MAX: Final = 4
@@ -34,9 +35,6 @@ than waking up for every few rows. After so many pauses without data the batch i
 EVERY_ROW: Final = 1 << 62
 """Rows to skip of a transaction that is covered as a whole."""
 
-SILENCE_S_MAX: Final = 60.0
-"""A server that does not even answer a request for a keepalive for so long is gone."""
-
 OPS: Final = {
     pgoutput.INSERT: Op.INSERT,
     pgoutput.UPDATE: Op.UPDATE,
@@ -44,12 +42,11 @@ OPS: Final = {
 }
 
 
-class Stream:
+class Stream(Feedback, Gathering):
     """Receives what the server sends and answers it.
 
-    ``lsn`` is the end of the last complete transaction or keepalive, ``acked`` what may be
-    confirmed, ``asked`` whether the server waits for news: a server that shuts down does, until all
-    is confirmed. Between `take`s the events of one batch collect here.
+    ``lsn`` is the end of the last complete transaction, of a message outside of transactions, or of
+    a keepalive. Between `take`s the events of one batch gather here.
     """
 
     def __init__(
@@ -58,41 +55,26 @@ class Stream:
         config: PostgresConfig,
         relations: Relations,
         snapshots: Snapshots,
+        context: Context,
         *,
         lsn: int,
         partial: Partial | None,
         acked: int,
     ) -> None:
-        self._session = session
-        self._conn = session.conn
+        Feedback.__init__(self, session, config.heartbeat_s, acked)
+        Gathering.__init__(self)
+        self._config = config
         self._relations = relations
         self._snapshots = snapshots
+        self._context = context
         self._bytes_max = config.batch_bytes_max
-        self._heartbeat_s = config.heartbeat_s
+        self._message_schema = messages.message_schema(relations.database)
+        self._marker_schema = messages.marker_schema(relations.database)
         self.lsn = lsn
-        self.acked = acked
         self._replayed = partial
         self._begun: pgoutput.Begin | None = None
-        self._tx: Tx | None = None
-        self._skip = 0
-        self._base = 0
-        self._runs: list[Run] = []
-        self._fed_at = self._heard_at = time.monotonic()
-        self._asked_at = 0.0
-        self.asked = False
+        self._marked = False
         self._next_lsn = snapshots.passed(lsn)
-        self._reset()
-
-    def _reset(self) -> None:
-        self._ops = bytearray()
-        self._schema_ids = array("H")
-        self._bodies: list[bytes] = []
-        self._size = 0
-        self._schemas: dict[Schema, int] = {}
-        self._routes: dict[bytes, tuple[int, int]] = {}
-
-    def __len__(self) -> int:
-        return len(self._ops)
 
     @property
     def in_transaction(self) -> bool:
@@ -108,7 +90,7 @@ class Stream:
             # It ended before the position did: what follows it may be in its middle.
             return self._replayed
         rows = self._base + len(self._ops) + self._skip
-        return Partial(self._begun.final_lsn, self._begun.xid, rows)
+        return Partial(self._begun.final_lsn, self._begun.xid, rows, self._marked)
 
     def drain(self, deadline: float) -> None:
         """Take in what has arrived, until a batch is full, nothing more is there, or the deadline
@@ -175,23 +157,6 @@ class Stream:
         self._size = size
         return taken
 
-    def take(self, position: Position) -> Batch:
-        """The events so far as a batch that moves the source to ``position``."""
-        count = len(self._ops)
-        runs = self._runs
-        if runs and runs[-1].start == count:
-            runs.pop()
-        batch = Batch(
-            self._ops, self._schema_ids, array("I", accumulate(map(len, self._bodies))),
-            b"".join(self._bodies), runs, list(self._schemas), position,
-        )  # fmt: skip
-        self._base += count
-        self._reset()
-        self._runs = []
-        if self._tx is not None:
-            self._runs.append(Run(0, self._base, self._tx))
-        return batch
-
     def _other(self, data: bytes) -> None:
         """Every message that the hot path has no route for."""
         tag = data[TAG_AT]
@@ -209,7 +174,9 @@ class Stream:
                 self._truncate(oid)
         elif tag == pgoutput.TYPE:
             self._relations.name_type(*pgoutput.parse_type(data))
-        elif tag not in (pgoutput.ORIGIN, pgoutput.MESSAGE):
+        elif tag == pgoutput.MESSAGE:
+            self._message(pgoutput.parse_message(data))
+        elif tag != pgoutput.ORIGIN:
             raise error("protocol_damaged")
 
     def _begin(self, begin: pgoutput.Begin) -> None:
@@ -217,6 +184,7 @@ class Stream:
         self._tx = Tx(str(begin.xid), lsn_text(begin.final_lsn), begin.committed_at)
         self._base = -len(self._ops)
         self._skip = 0
+        self._marked = False
         replayed = self._replayed
         if begin.final_lsn < self.lsn:
             self._skip = EVERY_ROW
@@ -224,12 +192,16 @@ class Stream:
             self._replayed = None
             if (replayed.final_lsn, replayed.xid) == (begin.final_lsn, begin.xid):
                 self._skip = replayed.rows  # I3
-        if self._skip:
+                self._marked = bool(replayed.marked)
+        if self._skip or self._config.transaction_markers:
             self._routes.clear()
         self._passed(begin.final_lsn)
         self._next_run()
 
     def _commit(self, commit: pgoutput.Commit) -> None:
+        if self._marked:
+            self._extra(Op.COMMIT, self._marker_schema)
+            self._marked = False
         self._begun = None
         self._tx = None
         self._skip = 0
@@ -261,20 +233,82 @@ class Stream:
         if schema is None:
             self._leave_out()
             return
-        op = OPS[tag]
-        body = data[ROUTE_END:]
-        table = self._snapshots.tables.get(oid)
-        if table is None:
-            route = (int(op), self._schema_id(schema))
-            self._routes[data[TAG_AT:ROUTE_END]] = route
-        else:
-            assert self._begun is not None
-            seen = judge(table, schema, op, self._begun.xid, body)
+        op, body = OPS[tag], data[ROUTE_END:]
+        keep = self._relations.kept.get(oid)
+        if oid in self._snapshots.tables or keep is not None:
+            try:
+                seen = self._captured(oid, schema, op, body, keep)
+            except (EnsignError, ValueError, IndexError, struct.error):
+                self._set_aside(data, schema)
+                return
             if seen is None:
                 self._leave_out()
                 return
             op, body = seen
+        self._lead_in(oid, schema)
+        if oid not in self._snapshots.tables and keep is None:
+            self._routes[data[TAG_AT:ROUTE_END]] = int(op), self._schema_id(schema)
         self._add(op, schema, body)
+
+    def _captured(
+        self, oid: int, schema: Schema, op: Op, body: bytes, keep: tuple[int, ...] | None
+    ) -> tuple[Op, bytes] | None:
+        """A row reduced to the captured columns and judged by its table's snapshot."""
+        if keep is not None:
+            body = columns.project(body, keep)
+        table = self._snapshots.tables.get(oid)
+        if table is None:
+            return op, body
+        assert self._begun is not None
+        return judge(table, schema, op, self._begun.xid, body)
+
+    def _set_aside(self, data: bytes, schema: Schema) -> None:
+        """A row that cannot be processed: a dead letter, with the batch whose position covers it.
+        Until then it takes memory as an event does."""
+        self._context.dead_letter(data[TAG_AT:], error("row_damaged", table=schema.name))
+        self._letters += 1
+        self._size += len(data)
+        self._leave_out()
+
+    def structure(self, oid: int, schema: Schema) -> bool:
+        """The topic gets rows of a table in this structure: whether it is another one than it had
+        last, so that an event says so before them. Called for snapshot rows too."""
+        before = self._snapshots.schemas.get(oid)
+        self._snapshots.schemas[oid] = schema.id
+        return before is not None and before != schema.id
+
+    def _lead_in(self, oid: int, schema: Schema) -> None:
+        """What goes before a row: the begin of its transaction, its table's new structure."""
+        self._mark_begin()
+        if self.structure(oid, schema):
+            self._extra(Op.SCHEMA, schema)
+
+    def _mark_begin(self) -> None:
+        if self._config.transaction_markers and not self._marked:
+            self._marked = True
+            self._extra(Op.BEGIN, self._marker_schema)
+
+    def _message(self, message: pgoutput.Message) -> None:
+        """A logical message: in a transaction it counts as a row, else its LSN is its place."""
+        captured = messages.captures(self._config, message)
+        if message.transactional:
+            if self._begun is None:
+                raise error("protocol_damaged")
+            if self._skip:
+                self._skip_replayed()
+            elif captured:
+                self._mark_begin()
+                self._add(Op.MESSAGE, self._message_schema, messages.body(message))
+            else:
+                self._leave_out()
+        elif self._begun is not None:
+            raise error("protocol_damaged")
+        elif message.lsn > self.lsn:
+            if captured:
+                self._runs.append(Run(len(self._ops), 0, Tx(None, lsn_text(message.lsn), None)))
+                self._add(Op.MESSAGE, self._message_schema, messages.body(message))
+            self.lsn = message.lsn
+            self._passed(message.lsn)
 
     def _truncate(self, oid: int) -> None:
         if self._skip:
@@ -286,6 +320,7 @@ class Stream:
         if schema is None or (table is not None and not judge_truncate(table, self._begun.xid)):
             self._leave_out()
         else:
+            self._lead_in(oid, schema)
             self._add(Op.TRUNCATE, schema, b"")
 
     def _schema(self, oid: int) -> Schema | None:
@@ -295,34 +330,6 @@ class Stream:
             return self._relations[oid]
         except KeyError:
             raise error("protocol_damaged") from None
-
-    def _schema_id(self, schema: Schema) -> int:
-        return self._schemas.setdefault(schema, len(self._schemas))
-
-    def _add(self, op: Op, schema: Schema, body: bytes) -> None:
-        self._ops.append(op)
-        self._schema_ids.append(self._schema_id(schema))
-        self._bodies.append(body)
-        self._size += len(body) + ROUTE_END
-
-    def _skip_replayed(self) -> None:
-        """A row that an earlier batch covers."""
-        self._skip -= 1
-        self._leave_out()
-
-    def _leave_out(self) -> None:
-        """A row that is no event: it counts all the same, so that ordinals are the server's."""
-        self._base += 1
-        self._next_run()
-
-    def _next_run(self) -> None:
-        assert self._tx is not None
-        start = len(self._ops)
-        run = Run(start, self._base + start, self._tx)
-        if self._runs and self._runs[-1].start == start:
-            self._runs[-1] = run
-        else:
-            self._runs.append(run)
 
     def _keepalive(self, data: bytes) -> None:
         if data[0] != pgoutput.KEEPALIVE:
@@ -334,44 +341,3 @@ class Stream:
         if found.reply:
             self.asked = True
             self.feed()
-
-    def feed(self, *, ask: bool = False) -> None:
-        """Send a status update with what was acked, never more (I5); ``ask`` for a keepalive."""
-        message = pgoutput.status_update(self.acked, time.time_ns() // 1000, reply=ask)
-        try:
-            self._conn.put_copy_data(message)
-            self._conn.flush()
-        except psycopg.OperationalError:
-            raise self._session.failure(doing="streaming") from None
-        self._fed_at = time.monotonic()
-        if ask:
-            self._asked_at = self._fed_at
-
-    def tend(self) -> None:
-        """Called while nothing comes: keep the connection alive and notice when it is not."""
-        now = time.monotonic()
-        if now - self._fed_at > self._heartbeat_s:
-            self.feed()
-        silent_s = now - self._heard_at
-        if silent_s > SILENCE_S_MAX:
-            raise error("connection_lost")
-        if silent_s > SILENCE_S_MAX / 4 and now - self._asked_at > SILENCE_S_MAX / 4:
-            self.feed(ask=True)
-
-    def unwatched(self) -> None:
-        """The stream was not read for a while, on purpose: silence starts now."""
-        self._heard_at = time.monotonic()
-
-    @property
-    def fed_ago_s(self) -> float:
-        return time.monotonic() - self._fed_at
-
-    def _ended(self) -> EnsignError:
-        """The server ended the stream: with an error, or because it shuts down."""
-        result = self._conn.get_result()
-        if result is None:
-            return self._session.failure(doing="streaming")
-        if result.status != pq.ExecStatus.FATAL_ERROR:
-            return error("restarting")
-        state = result.error_field(pq.DiagnosticField.SQLSTATE) or b"08006"
-        return by_state(state.decode(), **{**self._session.facts, "doing": "streaming"})

@@ -14,13 +14,14 @@ from typing import Any, Literal, Self
 from ulid import ULID
 
 from ensign_core.broker.reader import Reader
-from ensign_core.broker.vault import Vault, about_position, about_status, now_us
+from ensign_core.broker.vault import Vault, about_position, about_signal, about_status, now_us
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, BatchBuilder, Offset, Op, Position, Tx, event_schema
 from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
+from ensign_core.plugin import Signal
 from ensign_core.rows import new_image
 
 Start = Literal["start", "end"] | Offset | datetime
@@ -116,11 +117,12 @@ class Broker:
     ) -> None:  # fmt: skip
         self.close()
 
-    def topics(self) -> list[TopicInfo]:
-        """All topics, by name."""
+    def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
+        """All topics, or those of the names that there are; by name."""
         groups = self._engine.groups()
+        topics = self._engine.topics(names)
         keys: dict[bytes, list[str]] = {}
-        for key in self._engine.data_keys():
+        for key in self._engine.data_keys([topic.topic_id for topic in topics]):
             keys.setdefault(key.topic_id, []).append(key.key_id.hex())
         return [
             TopicInfo(
@@ -132,14 +134,13 @@ class Broker:
                     if topic.topic_id in offsets
                 },
             )
-            for topic in self._engine.topics()
+            for topic in topics
         ]  # fmt: skip
 
     def topic(self, name: str) -> TopicInfo:
         """One topic; ``topic.unknown`` if there is none of that name."""
-        for info in self.topics():
-            if info.name == name:
-                return info
+        for info in self.topics([name]):
+            return info
         raise unknown_topic(name)
 
     def create_topic(self, name: str) -> TopicInfo:
@@ -153,9 +154,8 @@ class Broker:
         self._engine.delete_topic(self._find(name).topic_id)
 
     def _find(self, name: str) -> Topic:
-        for topic in self._engine.topics():
-            if topic.name == name:
-                return topic
+        for topic in self._engine.topics([name]):
+            return topic
         raise unknown_topic(name)
 
     def writer(self, pipeline: str | None = None) -> Writer:
@@ -196,11 +196,11 @@ class Broker:
         sink's target has ``known`` by topic name goes before what the group committed (I7)."""
 
         def topics() -> dict[bytes, str]:
-            # In this order: a topic that is made in between is in the names.
-            keys = self._engine.pipeline_topics(pipeline)
-            names = self._names()
-            return {key: names[key] for key in keys if names.get(key, letters) != letters}
+            found = self._engine.pipeline_topics(pipeline)
+            names.update(found)
+            return {key: name for key, name in found.items() if name != letters}
 
+        names: dict[bytes, str] = {}
         letters = f"{pipeline}.dead-letters"
         begun = f"begun:{group}"
         if begun not in self._engine.meta():
@@ -212,16 +212,11 @@ class Broker:
         committed = self._engine.groups().get(group, {})
 
         def begin(topic_id: bytes) -> Offset:
-            if known is not None:
-                name = self._names().get(topic_id)
-                if name is not None and name in known:
-                    return known[name]
+            if known is not None and names[topic_id] in known:
+                return known[names[topic_id]]
             return committed.get(topic_id, 0)
 
         return Reader(self._vault, topics, begin)
-
-    def _names(self) -> dict[bytes, str]:
-        return {topic.topic_id: topic.name for topic in self._engine.topics()}
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -247,10 +242,8 @@ class Broker:
 
     def commit(self, group: str, offsets: Mapping[str, Offset]) -> None:
         """Remember where a group goes on: the next offset of each topic."""
-        ids = {topic.name: topic.topic_id for topic in self._engine.topics()}
-        self._engine.commit(
-            group, {ids[name]: offset for name, offset in offsets.items() if name in ids}
-        )
+        ids = self._engine.topic_ids(list(offsets))
+        self._engine.commit(group, {ids[name]: offsets[name] for name in ids})
 
     def position(self, pipeline: str) -> Position | None:
         """The source's position as of the pipeline's last durable append."""
@@ -272,11 +265,37 @@ class Broker:
             for name, box in self._engine.statuses().items()
         }
 
+    def signal(self, pipeline: str, signal: Signal) -> int:
+        """Ask something of a pipeline's source, now or when it runs next; the number given."""
+        asked = {name: value for name, value in vars(signal).items() if name != "number"}
+        with self._lock:
+            box = self._records.box(json.dumps(asked).encode(), about_signal(pipeline))
+        return self._engine.add_signal(pipeline, box)
+
+    def signals(self, pipeline: str) -> list[Signal]:
+        """What was asked of a pipeline's source and is not forgotten, oldest first."""
+        found: list[Signal] = []
+        for number, box in self._engine.signals(pipeline):
+            asked = json.loads(self._vault.keys.open_record(box, about_signal(pipeline)))
+            asked["tables"] = tuple(asked["tables"])
+            found.append(Signal(number, **asked))
+        return found
+
+    def forget_signals(self, pipeline: str, upto: int) -> None:
+        """Forget signals with numbers up to ``upto``: a durable position accounts for them."""
+        self._engine.forget_signals(pipeline, upto)
+
+    def drop_events(self, topic: str, offsets: Iterable[Offset]) -> None:
+        """Remember that an operator is done with these events of a topic of dead letters."""
+        self._engine.drop_events(self._find(topic).topic_id, offsets)
+
+    def dropped(self, topic: str) -> set[Offset]:
+        """What `drop_events` was told of a topic."""
+        return self._engine.dropped(self._find(topic).topic_id)
+
     def pipeline_topics(self, pipeline: str) -> list[str]:
         """The names of the topics that a pipeline has written to."""
-        keys = self._engine.pipeline_topics(pipeline)
-        names = self._names()
-        return [names[key] for key in keys if key in names]
+        return list(self._engine.pipeline_topics(pipeline).values())
 
     def hold(self, pipeline: str) -> Callable[[], None]:
         """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""

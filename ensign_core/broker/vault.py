@@ -44,7 +44,7 @@ class Vault:
         return batch
 
     def _opener(self, key_id: bytes, stored: Stored) -> Opener:
-        for key in self.engine.data_keys(stored.topic_id):
+        for key in self.engine.data_keys([stored.topic_id]):
             if key.key_id == key_id:
                 return self.keys.frame_opener(key)
         raise EnsignError(
@@ -53,19 +53,21 @@ class Vault:
             "Restore keys.db from a backup; without the key these events cannot be read.",
         )
 
-    def active_key(self, topic_id: bytes) -> DataKey:
-        """The key that new frames of a topic are sealed under, made if it has none."""
-        for key in self.engine.data_keys(topic_id):
-            if key.state == "active":
-                return key
-        return self.engine.add_data_key(self.keys.new_data_key(topic_id, now_us()))
-
-    def topic_id(self, name: str) -> bytes:
-        """The id of a topic, a new one if there is no such topic yet."""
-        for topic in self.engine.topics():
-            if topic.name == name:
-                return topic.topic_id
-        return bytes(ULID())
+    def active_keys(self, topics: Sequence[str]) -> dict[str, DataKey]:
+        """The key that new frames of each topic are sealed under, made for those that have none;
+        a topic that there is not yet gets an id, which the key names."""
+        ids = self.engine.topic_ids(topics)
+        named = {name: ids.get(name) or bytes(ULID()) for name in topics}
+        found = self.engine.data_keys(list(ids.values())) if ids else []
+        active = {key.topic_id: key for key in found if key.state == "active"}
+        fresh = [
+            self.keys.new_data_key(topic_id, now_us())
+            for topic_id in named.values()
+            if topic_id not in active
+        ]
+        if fresh:
+            active.update((key.topic_id, key) for key in self.engine.add_data_keys(fresh))
+        return {name: active[topic_id] for name, topic_id in named.items()}
 
     def schema(self, schema_id: int) -> Schema:
         """A schema by its id, from the engine at its first use."""
@@ -97,6 +99,10 @@ def about_schema(schema: Schema) -> bytes:
 
 def about_position(pipeline: str) -> bytes:
     return b"position:" + pipeline.encode()
+
+
+def about_signal(pipeline: str) -> bytes:
+    return b"signal:" + pipeline.encode()
 
 
 def about_status(pipeline: str) -> bytes:

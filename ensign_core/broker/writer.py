@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import NamedTuple
 
 from ensign_core import frame
 from ensign_core.broker.vault import Vault, about_position, about_schema, encode_schema, now_us
@@ -14,10 +15,10 @@ from ensign_core.errors import EnsignError
 
 STALE_TRIES_MAX = 5
 
+_committed_at = attrgetter("tx.committed_at")
 
-@dataclass(frozen=True)
-class _Target:
-    topic_id: bytes
+
+class _Target(NamedTuple):
     key: DataKey
     sealer: Sealer
 
@@ -64,6 +65,7 @@ class Writer:
             about = about_position(self._epoch.pipeline)
             sealed_position = self._records.box(position, about)
         for _ in range(STALE_TRIES_MAX):
+            self._look_up(topic for topic, _ in filled)
             writes = [
                 self._seal(topic, batch, body)
                 for (topic, batch), body in zip(filled, packed, strict=True)
@@ -83,27 +85,30 @@ class Writer:
             "See what rotates keys or recreates topics; the pipeline tries again by itself.",
         )
 
+    def _look_up(self, topics: Iterable[str]) -> None:
+        """Begin a session for topics that this writer has not written to yet."""
+        fresh = [topic for topic in topics if topic not in self._targets]
+        if fresh:
+            keys = self._vault.active_keys(list(dict.fromkeys(fresh)))
+            self._targets.update(
+                (topic, _Target(key, self._vault.keys.frame_sealer(key)))
+                for topic, key in keys.items()
+            )
+
     def _seal(self, topic: str, batch: Batch, packed: bytes) -> Write:
-        target = self._targets.get(topic)
-        if target is None:
-            topic_id = self._vault.topic_id(topic)
-            key = self._vault.active_key(topic_id)
-            target = _Target(topic_id, key, self._vault.keys.frame_sealer(key))
-            self._targets[topic] = target
+        key, sealer = self._targets[topic]
         first, last = _times(batch)
-        sealer = target.sealer
         header = frame.Header(
-            target.topic_id, first, last, target.key.key_id, sealer.session, sealer.counter,
-            len(batch),
-        ).encode()  # fmt: skip
+            key.topic_id, first, last, key.key_id, sealer.session, sealer.counter, len(batch)
+        ).encode()
         sealed = header + sealer.seal(packed, header)
-        return Write(target.topic_id, topic, target.key.key_id, len(batch), first, last, sealed)
+        return Write(key.topic_id, topic, key.key_id, len(batch), last, sealed)
 
 
 def _times(batch: Batch) -> tuple[int, int]:
     """First and last commit time of a batch, that of now for what has none."""
-    times = [run.tx.committed_at for run in batch.runs]
-    known = [time for time in times if time is not None]
-    if len(known) < len(times) or not known:
-        known.append(now_us())
-    return min(known), max(known)
+    times = set(map(_committed_at, batch.runs))
+    if None in times or not times:
+        times.discard(None)
+        times.add(now_us())
+    return min(times), max(times)

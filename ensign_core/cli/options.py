@@ -32,6 +32,25 @@ def load_config(path: Path) -> Config:
     return load(path, connector)
 
 
+def chosen(config: Config, names: list[str] | None = None) -> list[str]:
+    """The named pipelines of a config, or all; an error if there is none."""
+    known = list(config.pipelines)
+    for name in names or known:
+        if name not in known:
+            raise EnsignError(
+                "usage.pipeline_unknown",
+                f"There is no pipeline {name!r} in the config.",
+                f"It has: {', '.join(known) or 'none'}.",
+            )
+    if not known:
+        raise EnsignError(
+            "config.no_pipeline",
+            "The config declares no pipeline.",
+            "Add one under `pipelines:`; configs/ has examples.",
+        )
+    return names or known
+
+
 def open_configured(config: BrokerConfig, *, create: bool) -> Broker:
     """The broker that a config names; says where a new key was made."""
     keys: KeyProvider | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +42,14 @@ def show_error(error: EnsignError, pipeline: str | None = None) -> None:
         err.print(Text(f"  {one.remedy}"))
 
 
+def show_warning(warning: EnsignError, pipeline: str) -> None:
+    """A warning that holds now, with its remedy, on standard error."""
+    err.print(
+        Text.assemble((warning.code, "bold yellow"), f": pipeline {pipeline}: {warning.sentence}")
+    )
+    err.print(Text(f"  {warning.remedy}"))
+
+
 def notice(text: str) -> None:
     """Something to know, on standard error."""
     err.print(Text(text))
@@ -71,6 +79,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     out.print(shown)
 
 
+class _Lines(logging.Handler):
+    """Log lines through the console that may be showing something live below them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(Text(self.format(record)))
+
+
 class _Plain(logging.Formatter):
     """Time in UTC, level, message: one line each."""
 
@@ -84,21 +99,9 @@ class _Plain(logging.Formatter):
 
 def log_to_stderr() -> None:
     """For long-running commands: Ensign's own log, and nothing of the libraries below."""
-    handler = logging.StreamHandler()
+    handler = _Lines()
     handler.setFormatter(_Plain())
     logger = logging.getLogger("ensign")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-
-
-def status_rows(statuses: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-    """The columns of `ensign status` for people."""
-    return [
-        [
-            status["pipeline"], status["state"], status["position"], status["lag_bytes"],
-            status["lag_events"], status["lag_seconds"],
-            status["error"]["code"] if status["error"] else status["detail"],
-        ]
-        for status in statuses
-    ]  # fmt: skip

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ensign_core.broker import Broker
 from ensign_core.cli.metrics import serve_metrics
-from ensign_core.cli.options import ConfigArgument, JsonOption, load_config, open_configured
+from ensign_core.cli.options import (
+    ConfigArgument,
+    JsonOption,
+    chosen,
+    load_config,
+    open_configured,
+)
 from ensign_core.cli.output import (
     EXIT_FAILED,
+    err,
     log_to_stderr,
     notice,
     out,
     show_error,
     show_json,
-    status_rows,
+    show_warning,
     table,
 )
+from ensign_core.cli.progress import STATUS_COLUMNS, live_snapshots, snapshot_lines, status_rows
 from ensign_core.config import Config, PipelineConfig, topic_name
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Finding
@@ -49,24 +59,6 @@ def plan(name: str, pipeline: PipelineConfig) -> Plan:
             for sink, entry in pipeline.sinks.items()
         },
     )
-
-
-def _chosen(config: Config, names: list[str] | None) -> list[str]:
-    known = list(config.pipelines)
-    for name in names or known:
-        if name not in known:
-            raise EnsignError(
-                "usage.pipeline_unknown",
-                f"There is no pipeline {name!r} in the config.",
-                f"It has: {', '.join(known) or 'none'}.",
-            )
-    if not known:
-        raise EnsignError(
-            "config.no_pipeline",
-            "The config declares no pipeline.",
-            "Add one under `pipelines:`; configs/ has examples.",
-        )
-    return names or known
 
 
 def check(config: ConfigArgument, as_json: JsonOption = False) -> None:
@@ -129,7 +121,7 @@ def run(
     """Run the config's pipelines until they are told to stop."""
     log_to_stderr()
     loaded = load_config(config)
-    names = _chosen(loaded, pipeline)
+    names = chosen(loaded, pipeline)
     child = LIFELINE in os.environ
     if len(names) > 1:
         code = _run_several(config, loaded, names, until_caught_up, wait_s)
@@ -149,8 +141,9 @@ def _run_one(config: Config, name: str, until_caught_up: bool, wait_s: float) ->
             wait_s=wait_s if until_caught_up else None,
         )
         with signals(runner.stop):
-            follow_parent(runner.stop)
-            error = runner.run()
+            child = follow_parent(runner.stop)
+            with contextlib.nullcontext() if child else _live(broker, [name]):
+                error = runner.run()
     if error is not None:
         show_error(error, name)
         return EXIT_FAILED
@@ -160,27 +153,34 @@ def _run_one(config: Config, name: str, until_caught_up: bool, wait_s: float) ->
 def _run_several(
     path: Path, config: Config, names: list[str], until_caught_up: bool, wait_s: float
 ) -> int:
-    open_configured(config.broker, create=True).close()
     ending = ["--until-caught-up", "--wait-s", str(wait_s)] if until_caught_up else []
     start = [sys.executable, "-m", "ensign_core.cli", "run", str(path), *ending, "--pipeline"]
-    with serve_metrics(config.metrics, workers=True):
+    with (
+        open_configured(config.broker, create=True) as broker,
+        serve_metrics(config.metrics, workers=True),
+    ):
         supervisor = Supervisor([[*start, name] for name in names])
-        with signals(supervisor.stop):
+        with signals(supervisor.stop), _live(broker, names):
             return supervisor.run()
+
+
+def _live(broker: Broker, names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    return live_snapshots(err, lambda: snapshot_lines(broker.statuses(), names))
 
 
 def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
     """Where each pipeline stands, and what keeps it from going on."""
     loaded = load_config(config)
-    names = _chosen(loaded, None)
+    names = chosen(loaded)
     with open_configured(loaded.broker, create=False) as broker:
         found = statuses(broker, {name: loaded.pipelines[name].sinks for name in names})
     if as_json:
         show_json(found)
         return
-    columns = ["pipeline", "state", "position", "lag bytes", "lag events", "lag s", "detail"]
-    table(columns, status_rows(found))
+    table(STATUS_COLUMNS, status_rows(found))
     for one in found:
+        for warning in one["warnings"]:
+            show_warning(EnsignError(*warning.values()), one["pipeline"])
         if one["error"]:
             show_error(EnsignError(*one["error"].values()), one["pipeline"])
 
@@ -193,7 +193,7 @@ def drop(
     """Remove what a pipeline left on its server (slot, publication) and its position here. Its
     topics stay."""
     loaded = load_config(config)
-    (name,) = _chosen(loaded, [pipeline])
+    (name,) = chosen(loaded, [pipeline])
     source = loaded.pipelines[name].source
     with open_configured(loaded.broker, create=True) as broker:
         release = broker.hold(name)

@@ -30,13 +30,12 @@ class Topic:
 
 @dataclass(frozen=True)
 class Write:
-    """One frame to append: header and sealed body, with commit times in µs."""
+    """One frame to append: header and sealed body, with its last commit time in µs."""
 
     topic_id: bytes
     topic: str
     key_id: bytes
     events: int
-    first_us: int
     last_us: int
     frame: bytes
 
@@ -73,7 +72,11 @@ class Engine(Protocol):
     def set_meta(self, values: Mapping[str, bytes]) -> None:
         """Keep what is not there yet; never overwrites."""
 
-    def topics(self) -> list[Topic]: ...
+    def topics(self, names: Sequence[str] | None = None) -> list[Topic]:
+        """Those of the names that there are, or all, by name."""
+
+    def topic_ids(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The ids of those topics that there are."""
 
     def create_topic(self, topic_id: bytes, name: str) -> None:
         """Make an empty topic; a name that exists stays as it is."""
@@ -95,8 +98,8 @@ class Engine(Protocol):
 
     def position(self, pipeline: str) -> bytes | None: ...
 
-    def pipeline_topics(self, pipeline: str) -> list[bytes]:
-        """The topics that a pipeline has appended to."""
+    def pipeline_topics(self, pipeline: str) -> dict[bytes, str]:
+        """The topics that a pipeline has appended to: names by id."""
 
     def last_sequence(self) -> int:
         """The sequence of the newest frame; 0 if there is none."""
@@ -119,10 +122,11 @@ class Engine(Protocol):
 
     def groups(self) -> dict[str, dict[bytes, Offset]]: ...
 
-    def data_keys(self, topic_id: bytes | None = None) -> list[DataKey]: ...
+    def data_keys(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
+        """The keys of these topics, or all, oldest first."""
 
-    def add_data_key(self, key: DataKey) -> DataKey:
-        """Keep a topic's first key; returns the active one, which may be another's."""
+    def add_data_keys(self, keys: Sequence[DataKey]) -> list[DataKey]:
+        """Keep the first key of each topic; returns the active ones, which may be another's."""
 
     def add_signal(self, pipeline: str, signal: bytes) -> int:
         """Keep a request to a pipeline's source; its number, which rises and is never given
@@ -133,6 +137,12 @@ class Engine(Protocol):
 
     def forget_signals(self, pipeline: str, upto: int) -> None:
         """Remove requests with numbers up to ``upto``."""
+
+    def drop_events(self, topic_id: bytes, offsets: Iterable[Offset]) -> None:
+        """Remember that these events of a topic of dead letters are done with."""
+
+    def dropped(self, topic_id: bytes) -> set[Offset]:
+        """What `drop_events` was told."""
 
     def set_status(self, pipeline: str, status: bytes) -> None: ...
 
@@ -146,7 +156,7 @@ class Engine(Protocol):
         """Whether a living worker runs the pipeline."""
 
     def remove_pipeline(self, pipeline: str) -> None:
-        """Forget a pipeline's position, status and held frames; its topics stay."""
+        """Forget a pipeline's position, status, signals and held frames; its topics stay."""
 
     def delete_topic(self, topic_id: bytes) -> None:
         """Remove a topic with all that is of it, held frames too; nothing if it is gone already."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 
 from ensign_core.engine.checkpoint import Checkpointer
-from ensign_core.engine.tables import KEYS, TABLES
+from ensign_core.engine.tables import KEYS, TABLES, TABLES_VERSION
 from ensign_core.errors import EnsignError
 
 BUSY_WAIT_MS_MAX = 30_000
@@ -35,13 +35,26 @@ def connect(path: Path, checkpointer: Checkpointer) -> apsw.Connection:
         db.execute(f"PRAGMA keys.{name} = {value}")
     if not list(db.execute("SELECT 1 FROM keys.sqlite_schema WHERE name = 'data_keys'")):
         _refuse_lost_keys(db, path)
-        with db:
-            db.execute(TABLES)
-            db.execute(KEYS)
+        _make_tables(db)
         for name in ("ensign.db", "keys.db"):
             (path / name).chmod(0o600)
+    elif db.pragma("user_version") != TABLES_VERSION:
+        _make_tables(db)
     db.set_wal_hook(checkpointer.committed)
     return db
+
+
+def _make_tables(db: apsw.Connection) -> None:
+    """Make what is missing, in a new database or in one that an earlier Ensign made."""
+    db.execute("BEGIN IMMEDIATE")
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: db.in_transaction and db.execute("ROLLBACK"))
+        db.execute(TABLES)
+        db.execute(KEYS)
+        if list(db.execute("SELECT 1 FROM pragma_table_info('held') WHERE name = 'first_us'")):
+            db.execute("ALTER TABLE held DROP COLUMN first_us")
+        db.execute(f"PRAGMA user_version = {TABLES_VERSION}")
+        db.execute("COMMIT")
 
 
 def _refuse_lost_keys(db: apsw.Connection, path: Path) -> None:

@@ -9,6 +9,7 @@ secure_delete, so that a destroyed key leaves no copy behind in it.
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ import apsw
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
-from ensign_core.engine import Epoch, StaleWriteError, Stored, Topic, Write
+from ensign_core.engine import Epoch, Stored, Topic, Write
+from ensign_core.engine.append import check_epoch, delete, release, void, write_all
 from ensign_core.engine.checkpoint import Checkpointer
 from ensign_core.engine.connection import classified, connect, not_writable
 from ensign_core.engine.running import held, hold
 from ensign_core.engine.wake import FifoBell, ring
-from ensign_core.errors import EnsignError
 
 FRAMES_PER_FETCH_MAX = 1024
 
@@ -89,15 +90,25 @@ class SqliteEngine:
         with self._transaction() as db:
             db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", list(values.items()))
 
-    def topics(self) -> list[Topic]:
+    def topics(self, names: Sequence[str] | None = None) -> list[Topic]:
         return [
             Topic(*row)
             for row in self._rows(
                 "SELECT ulid, name, state, events, bytes, "
                 "coalesce((SELECT min(base) FROM frames WHERE topic = topics.id), next_offset), "
-                "next_offset FROM topics ORDER BY name"
+                "next_offset FROM topics "
+                "WHERE ?1 IS NULL OR name IN (SELECT value FROM json_each(?1)) ORDER BY name",
+                None if names is None else json.dumps(list(names)),
             )
         ]
+
+    def topic_ids(self, names: Sequence[str]) -> dict[str, bytes]:
+        return dict(
+            self._rows(
+                "SELECT name, ulid FROM json_each(?) CROSS JOIN topics ON name = value",
+                json.dumps(list(names)),
+            )
+        )
 
     def create_topic(self, topic_id: bytes, name: str) -> None:
         with self._transaction() as db:
@@ -106,7 +117,7 @@ class SqliteEngine:
     def delete_topic(self, topic_id: bytes) -> None:
         with self._transaction() as db:
             for (number,) in list(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,))):
-                _delete(db, number)
+                delete(db, number)
             db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
 
     def claim(self, pipeline: str) -> Epoch:
@@ -116,7 +127,7 @@ class SqliteEngine:
                 "ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
                 (pipeline,),
             )
-            _void(db, pipeline)
+            void(db, pipeline)
         return Epoch(pipeline, number)
 
     def append(
@@ -129,12 +140,12 @@ class SqliteEngine:
     ) -> list[Offset]:
         with self._transaction() as db:
             if epoch is not None:
-                _check_epoch(db, epoch)
+                check_epoch(db, epoch)
             db.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)",
                            [(_signed(key), box) for key, box in schemas.items()])  # fmt: skip
             if stage is Stage.RELEASE and epoch is not None:
-                _release(db, epoch.pipeline)
-            offsets = [_write(db, write, epoch, stage) for write in writes]
+                release(db, epoch.pipeline)
+            offsets = write_all(db, writes, epoch, stage)
             if position is not None and epoch is not None:
                 db.execute("UPDATE pipelines SET position = ? WHERE name = ?",
                            (position, epoch.pipeline))  # fmt: skip
@@ -146,15 +157,14 @@ class SqliteEngine:
         rows = self._rows("SELECT position FROM pipelines WHERE name = ?", pipeline)
         return rows[0][0] if rows else None
 
-    def pipeline_topics(self, pipeline: str) -> list[bytes]:
-        return [
-            row[0]
-            for row in self._rows(
-                "SELECT ulid FROM pipeline_topics JOIN topics ON topic = id WHERE pipeline = ? "
-                "ORDER BY id",
+    def pipeline_topics(self, pipeline: str) -> dict[bytes, str]:
+        return dict(
+            self._rows(
+                "SELECT ulid, name FROM pipeline_topics JOIN topics ON topic = id "
+                "WHERE pipeline = ? ORDER BY id",
                 pipeline,
             )
-        ]
+        )
 
     def last_sequence(self) -> int:
         rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'frames'")
@@ -221,24 +231,65 @@ class SqliteEngine:
             groups.setdefault(name, {})[topic_id] = offset
         return groups
 
-    def data_keys(self, topic_id: bytes | None = None) -> list[DataKey]:
+    def data_keys(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
+        chosen, marks = "", None
+        if topic_ids is not None:
+            chosen = "WHERE topic IN (SELECT unhex(value) FROM json_each(?1)) "
+            marks = json.dumps([topic_id.hex() for topic_id in topic_ids])
         return [
             DataKey(*row)
             for row in self._rows(
-                "SELECT id, topic, wrapped, created, state FROM keys.data_keys "
-                "WHERE ?1 IS NULL OR topic = ?1 ORDER BY created",
-                topic_id,
+                "SELECT id, topic, wrapped, created, state FROM keys.data_keys "  # noqa: S608
+                f"{chosen}ORDER BY created",
+                *([] if marks is None else [marks]),
             )
         ]
 
-    def add_data_key(self, key: DataKey) -> DataKey:
+    def add_data_keys(self, keys: Sequence[DataKey]) -> list[DataKey]:
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 "INSERT OR IGNORE INTO keys.data_keys VALUES (?, ?, ?, ?, ?)",
-                (key.key_id, key.topic_id, key.wrapped, key.created, key.state),
+                [(k.key_id, k.topic_id, k.wrapped, k.created, k.state) for k in keys],
             )
-        (active,) = [k for k in self.data_keys(key.topic_id) if k.state == "active"]
-        return active
+        found = self.data_keys([key.topic_id for key in keys])
+        active = {key.topic_id: key for key in found if key.state == "active"}
+        return [active[key.topic_id] for key in keys]
+
+    def add_signal(self, pipeline: str, signal: bytes) -> int:
+        with self._transaction() as db:
+            ((number,),) = db.execute(
+                "INSERT INTO signals (pipeline, signal) VALUES (?, ?) RETURNING number",
+                (pipeline, signal),
+            )
+        return int(number)
+
+    def signals(self, pipeline: str) -> list[tuple[int, bytes]]:
+        return [
+            (number, signal)
+            for number, signal in self._rows(
+                "SELECT number, signal FROM signals WHERE pipeline = ? ORDER BY number", pipeline
+            )
+        ]
+
+    def forget_signals(self, pipeline: str, upto: int) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM signals WHERE pipeline = ? AND number <= ?", (pipeline, upto))
+
+    def drop_events(self, topic_id: bytes, offsets: Iterable[Offset]) -> None:
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO dropped SELECT id, ? FROM topics WHERE ulid = ?",
+                [(offset, topic_id) for offset in offsets],
+            )
+
+    def dropped(self, topic_id: bytes) -> set[Offset]:
+        return {
+            row[0]
+            for row in self._rows(
+                "SELECT offset FROM dropped WHERE topic = (SELECT id FROM topics WHERE ulid = ?)",
+                topic_id,
+            )
+        }
 
     def set_status(self, pipeline: str, status: bytes) -> None:
         with self._transaction() as db:
@@ -258,102 +309,18 @@ class SqliteEngine:
 
     def remove_pipeline(self, pipeline: str) -> None:
         with self._transaction() as db:
-            _void(db, pipeline)
+            void(db, pipeline)
             db.execute("UPDATE pipelines SET position = NULL, epoch = epoch + 1 WHERE name = ?",
                        (pipeline,))  # fmt: skip
             db.execute("DELETE FROM pipeline_topics WHERE pipeline = ?", (pipeline,))
             db.execute("DELETE FROM statuses WHERE name = ?", (pipeline,))
+            db.execute("DELETE FROM signals WHERE pipeline = ?", (pipeline,))
 
     def bell(self) -> FifoBell:
         try:
             return FifoBell(self.path / "wake")
         except OSError as error:
             raise not_writable(self.path, error.strerror) from None
-
-
-def _check_epoch(db: apsw.Connection, epoch: Epoch) -> None:
-    ((number,),) = db.execute("SELECT epoch FROM pipelines WHERE name = ?", (epoch.pipeline,))
-    if number != epoch.number:
-        raise EnsignError(
-            "pipeline.fenced",
-            f"Another worker has taken over the pipeline {epoch.pipeline}.",
-            "Stop one of the two workers; the one that started last goes on.",
-        )
-
-
-def _write(db: apsw.Connection, write: Write, epoch: Epoch | None, stage: Stage) -> Offset:
-    """Append one frame inside the transaction, if its topic and key are current."""
-    alive = list(db.execute("SELECT 1 FROM keys.data_keys WHERE id = ? AND state = 'active'",
-                            (write.key_id,)))  # fmt: skip
-    db.execute("INSERT OR IGNORE INTO topics (ulid, name) VALUES (?, ?)",
-               (write.topic_id, write.topic))  # fmt: skip
-    ((topic, topic_id, state),) = db.execute(
-        "SELECT id, ulid, state FROM topics WHERE name = ?", (write.topic,)
-    )
-    if not alive or topic_id != write.topic_id:
-        raise StaleWriteError
-    if state != "ready":
-        raise EnsignError(
-            "topic.archived",
-            f"The topic {write.topic} is archived and takes no more events.",
-            "Write to another topic.",
-        )
-    if epoch is not None:
-        db.execute("INSERT OR IGNORE INTO pipeline_topics VALUES (?, ?)", (epoch.pipeline, topic))
-    db.execute("INSERT INTO bodies (data) VALUES (?)", (write.frame,))
-    body = db.last_insert_rowid()
-    if stage is Stage.HOLD:
-        assert epoch is not None
-        db.execute("INSERT INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                   (body, epoch.pipeline, topic, write.events, write.first_us, write.last_us,
-                    write.key_id, len(write.frame)))  # fmt: skip
-        return -1
-    return _place(db, topic, body, write.events, write.last_us, write.key_id, len(write.frame))
-
-
-def _place(
-    db: apsw.Connection, topic: int, body: int, events: int, last_us: int, key_id: bytes, size: int
-) -> Offset:
-    """Give a stored body its offsets: it is readable once the transaction commits."""
-    ((following, high_us),) = db.execute(
-        "UPDATE topics SET next_offset = next_offset + ?2, events = events + ?2, "
-        "bytes = bytes + ?3, high_us = max(high_us, ?4) WHERE id = ?1 "
-        "RETURNING next_offset, high_us",
-        (topic, events, size, last_us),
-    )
-    base: Offset = following - events
-    db.execute(
-        "INSERT INTO frames (topic, base, events, high_us, key_id, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (topic, base, events, high_us, key_id, body),
-    )
-    return base
-
-
-def _delete(db: apsw.Connection, topic: int) -> None:
-    for table in ("frames", "held"):
-        db.execute(f"DELETE FROM bodies WHERE id IN (SELECT body FROM {table} WHERE topic = ?)",  # noqa: S608
-                   (topic,))  # fmt: skip
-    for table in ("frames", "held", "offsets", "pipeline_topics"):
-        db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
-    db.execute("DELETE FROM topics WHERE id = ?", (topic,))
-
-
-def _release(db: apsw.Connection, pipeline: str) -> None:
-    for body, topic, events, last_us, key_id, size in list(
-        db.execute(
-            "SELECT body, topic, events, last_us, key_id, bytes FROM held WHERE pipeline = ? "
-            "ORDER BY body",
-            (pipeline,),
-        )
-    ):
-        _place(db, topic, body, events, last_us, key_id, size)
-    db.execute("DELETE FROM held WHERE pipeline = ?", (pipeline,))
-
-
-def _void(db: apsw.Connection, pipeline: str) -> None:
-    db.execute("DELETE FROM bodies WHERE id IN (SELECT body FROM held WHERE pipeline = ?)",
-               (pipeline,))  # fmt: skip
-    db.execute("DELETE FROM held WHERE pipeline = ?", (pipeline,))
 
 
 def _signed(schema_id: int) -> int:

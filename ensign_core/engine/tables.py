@@ -2,8 +2,12 @@
 
 ``bodies`` are apart from ``frames``, so that looking frames up reads a few pages, and a held frame
 becomes readable by one small row. ``frames.high_us`` is the running maximum of commit times in the
-topic, so that a time is found by an index although commit times are not monotone.
+topic, so that a time is found by an index although commit times are not monotone. ``dropped`` are
+events of topics of dead letters that an operator is done with: a topic itself only grows.
 """
+
+TABLES_VERSION = 1
+"""Kept in SQLite's ``user_version``; a database of an earlier one is brought up to it."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -34,7 +38,6 @@ CREATE TABLE IF NOT EXISTS held (
     pipeline TEXT NOT NULL,
     topic INTEGER NOT NULL,
     events INTEGER NOT NULL,
-    first_us INTEGER NOT NULL,
     last_us INTEGER NOT NULL,
     key_id BLOB NOT NULL,
     bytes INTEGER NOT NULL
@@ -50,6 +53,12 @@ CREATE TABLE IF NOT EXISTS offsets (
     name TEXT NOT NULL, topic INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (name, topic)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS statuses (name TEXT PRIMARY KEY, status BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS signals (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, pipeline TEXT NOT NULL, signal BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS dropped (
+    topic INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, offset)
+) STRICT, WITHOUT ROWID;
 """
 
 KEYS = """
@@ -61,4 +70,5 @@ CREATE TABLE IF NOT EXISTS keys.data_keys (
     state TEXT NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS keys.one_active ON data_keys (topic) WHERE state = 'active';
+CREATE INDEX IF NOT EXISTS keys.by_topic ON data_keys (topic);
 """

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Literal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
-from ensign_core.broker import Event
+from ensign_core.broker import Broker, Event
 from ensign_core.change import Change, Schema
 from ensign_core.errors import EnsignError
-from ensign_core.metrics import DEAD_LETTERS, SOURCE_LAG_BYTES
+from ensign_core.metrics import (
+    DEAD_LETTERS,
+    SNAPSHOT_ROWS,
+    SNAPSHOT_ROWS_EXPECTED,
+    SOURCE_KEPT_BYTES,
+    SOURCE_LAG_BYTES,
+)
 from ensign_core.plugin import Comparison, Signal, SnapshotProgress, State
+from ensign_core.run.comparison import TopicComparison
 
 
 def dead_letter_topic(pipeline: str) -> str:
     """Where a pipeline's dead letters lie."""
     return f"{pipeline}.dead-letters"
 
+
+SIGNALS_EVERY_S = 0.25
+"""A running source looks at most this often for what operators ask of it."""
+
+PERCENT_UNDER_WAY_MAX = 99.9
+"""What is expected is an estimate: more may come than that."""
+
+RATE_SECONDS_MIN = 2.0
+"""How long a snapshot is watched before its end is foretold."""
 
 STARTING = "starting"
 """What a part does before it has read or written anything: servers may take their time."""
@@ -31,7 +48,35 @@ class Progress:
         self.lag_bytes: int | None = None
         self.detail: str | None = STARTING
         self.committed_us: int | None = None
+        self.kept_bytes: int | None = None
+        self.warnings: tuple[EnsignError, ...] = ()
+        self._snapshot: SnapshotProgress | None = None
+        self._begun: tuple[float, int] = 0.0, 0
         self.error: EnsignError | None = None
+
+    def snapshot(self, now: SnapshotProgress) -> None:
+        """How far the snapshots are: the rate counts from where they were first seen here."""
+        before = self._snapshot
+        if before is None or now.rows < before.rows:
+            self._begun = time.monotonic(), now.rows
+        self._snapshot = now if now.tables_done < now.tables else None
+
+    def snapshot_dict(self) -> dict[str, Any] | None:
+        """The snapshots under way as `ensign status` gives them, None if there are none."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return None
+        percent = eta_s = None
+        if snapshot.rows_total:
+            percent = round(
+                min(PERCENT_UNDER_WAY_MAX, 100 * snapshot.rows / snapshot.rows_total), 1
+            )
+            began, rows = self._begun
+            seconds = time.monotonic() - began
+            if snapshot.rows > rows and seconds >= RATE_SECONDS_MIN:
+                left = max(0, snapshot.rows_total - snapshot.rows)
+                eta_s = round(left * seconds / (snapshot.rows - rows))
+        return snapshot._asdict() | {"percent": percent, "eta_seconds": eta_s}
 
     def failed(self, state: Literal["waiting", "failed"], error: EnsignError) -> None:
         """It waits, or has ended, for ``error``."""
@@ -50,9 +95,19 @@ class Progress:
 class RunContext:
     """Implements `ensign_core.plugin.Context` for one source or sink of a pipeline."""
 
-    def __init__(self, pipeline: str, progress: Progress) -> None:
+    def __init__(
+        self,
+        pipeline: str,
+        progress: Progress,
+        broker: Broker,
+        topic_of: Callable[[Schema], str] | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self._progress = progress
+        self._broker = broker
+        self._topic_of = topic_of
+        self._signals: list[Signal] = []
+        self._looked_at = -SIGNALS_EVERY_S
         self._letters: list[Event] = []
         self._lock = threading.Lock()
 
@@ -76,12 +131,29 @@ class RunContext:
             SOURCE_LAG_BYTES.labels(self.pipeline).set(lag_bytes)
         if detail is not None:
             self._progress.detail = detail
+        if kept_bytes is not None:
+            self._progress.kept_bytes = kept_bytes
+            SOURCE_KEPT_BYTES.labels(self.pipeline).set(kept_bytes)
+        if snapshot is not None:
+            self._progress.snapshot(snapshot)
+            SNAPSHOT_ROWS.labels(self.pipeline).set(snapshot.rows)
+            SNAPSHOT_ROWS_EXPECTED.labels(self.pipeline).set(snapshot.rows_total or 0)
+        if warnings is not None:
+            self._progress.warnings = tuple(warnings)
 
     def signals(self, done: int) -> Sequence[Signal]:
-        return ()
+        now = time.monotonic()
+        if now - self._looked_at >= SIGNALS_EVERY_S:
+            self._looked_at = now
+            self._signals = self._broker.signals(self.pipeline)
+        if self._signals and self._signals[0].number <= done:
+            self._broker.forget_signals(self.pipeline, done)
+            self._signals = [signal for signal in self._signals if signal.number > done]
+        return self._signals
 
     def comparison(self, schema: Schema) -> Comparison:
-        raise NotImplementedError
+        assert self._topic_of is not None, "a sink has no table to compare"
+        return TopicComparison(self._broker, self._topic_of(schema), schema)
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
         metadata = {"code": error.code, "error": error.sentence}

@@ -53,7 +53,7 @@ class Ingest(Part):
         self._topic_of = topic_of
         self._until_caught_up = until_caught_up
         self._observer = observer
-        self._context = RunContext(pipeline, self.progress)
+        self._context = RunContext(pipeline, self.progress, broker, topic_of)
         self._topics: dict[Schema, str] = {}
 
     def live(self, stop: threading.Event) -> None:
@@ -104,14 +104,9 @@ class Ingest(Part):
     def _route(self, batch: Batch) -> list[tuple[str, Batch]]:
         """The batch by topic: one frame per topic, in one append."""
         topics = [self._topic(schema) for schema in batch.schemas]
-        distinct = dict.fromkeys(topics)
-        if len(distinct) == 1:
+        if len(set(topics)) == 1:
             return [(topics[0], batch)]
-        indexes: dict[str, list[int]] = {topic: [] for topic in distinct}
-        places = [indexes[topic].append for topic in topics]
-        for index, schema_id in enumerate(batch.schema_ids):
-            places[schema_id](index)
-        return [(topic, batch.pick(picked)) for topic, picked in indexes.items() if picked]
+        return list(batch.split(topics).items())
 
     def _topic(self, schema: Schema) -> str:
         topic = self._topics.get(schema)

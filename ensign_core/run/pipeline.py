@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +66,7 @@ class Pipeline:
         self._source_done = False
         self._reported: dict[str, Any] = {}
         self._said: tuple[str, str | None] | None = None
+        self._warned: set[str] = set()
         self.source = Ingest(
             broker, plan.name, plan.connector, plan.config, plan.topic_of,
             until_caught_up=until_caught_up, wait_s=wait_s, observer=observer,
@@ -161,6 +162,9 @@ class Pipeline:
             "lag_bytes": progress.lag_bytes,
             "committed_us": progress.committed_us,
             "detail": None if final else progress.detail,
+            "kept_bytes": progress.kept_bytes,
+            "snapshot": progress.snapshot_dict(),
+            "warnings": [] if final else self._warnings(progress.warnings),
             "error": error.as_dict() if error else None,
         }
         if status == self._reported:
@@ -172,6 +176,19 @@ class Pipeline:
             # The disk may be full just now; the parts meet that error themselves, and say so.
             return
         self._reported = status
+
+    def _warnings(self, warnings: Sequence[EnsignError]) -> list[dict[str, str]]:
+        """What the source warns of; a line when a warning appears, and one when it ends."""
+        now = {warning.code: warning for warning in warnings}
+        for code in now.keys() - self._warned:
+            _logger.warning(
+                "%s: warning: %s: %s %s", self._plan.name, code, now[code].sentence,
+                now[code].remedy,
+            )  # fmt: skip
+        for code in self._warned - now.keys():
+            _logger.info("%s: warning is over: %s", self._plan.name, code)
+        self._warned = set(now)
+        return [warning.as_dict() for warning in warnings]
 
     def _log(self, state: str, error: EnsignError | None) -> None:
         """A line per change of state: silence is normal operation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from ensign_core.broker import Broker, TopicInfo
@@ -55,10 +56,39 @@ def _status(
         "lag_bytes": left.get("lag_bytes"),
         "lag_events": max((sink["lag_events"] for sink in summed), default=0),
         "lag_seconds": _lag_seconds(left),
+        "kept_bytes": left.get("kept_bytes"),
+        "snapshot": _snapshot(left, held),
+        "warnings": left.get("warnings", []) if held else [],
+        "dead_letters": _dead_letters(broker, name, topics),
         "detail": left.get("detail"),
         "error": left.get("error"),
         "sinks": summed,
     }
+
+
+def _snapshot(left: dict[str, Any], held: bool) -> dict[str, Any] | None:
+    """How far the snapshots are, or were when the worker went: then nobody knows their end."""
+    snapshot: dict[str, Any] | None = left.get("snapshot")
+    return snapshot if held or snapshot is None else snapshot | {"eta_seconds": None}
+
+
+def _dead_letters(broker: Broker, name: str, topics: Iterable[TopicInfo]) -> int:
+    """How many events a pipeline set aside that nobody has dropped since."""
+    letters = dead_letter_topic(name)
+    return sum(
+        topic.events - len(broker.dropped(letters)) for topic in topics if topic.name == letters
+    )
+
+
+def snapshot_text(snapshot: Mapping[str, Any]) -> str:
+    """A snapshot's progress in a few words."""
+    text = f"snapshot: {snapshot['rows']:,} rows"
+    if snapshot["percent"] is not None:
+        text += f" of about {snapshot['rows_total']:,} ({snapshot['percent']:.1f} %)"
+    text += f", {snapshot['tables_done']} of {snapshot['tables']} tables"
+    if snapshot["eta_seconds"] is not None:
+        text += f", about {timedelta(seconds=snapshot['eta_seconds'])} left"
+    return text
 
 
 def _lag_seconds(left: dict[str, Any]) -> float | None:

@@ -52,11 +52,11 @@ def signals(stop: Callable[[], None]) -> Iterator[None]:
         listener.join()
 
 
-def follow_parent(stop: Callable[[], None]) -> None:
-    """In a worker: drain when the supervisor is gone."""
+def follow_parent(stop: Callable[[], None]) -> bool:
+    """In a worker: drain when the supervisor is gone. Whether there is one."""
     descriptor = os.environ.pop(LIFELINE, None)
     if descriptor is None:
-        return
+        return False
 
     def wait() -> None:
         with contextlib.suppress(OSError):
@@ -64,6 +64,7 @@ def follow_parent(stop: Callable[[], None]) -> None:
         stop()
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
+    return True
 
 
 class Supervisor:

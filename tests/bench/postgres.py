@@ -44,6 +44,9 @@ pipelines:
       publication: bench, snapshot: never}}
 """
 PUBLICATION = "bench"
+SHAPES = ("one", "large", "many", "snapshot", "tables", "latency")
+ONE_TRANSACTION = "rows of 10 columns in one transaction"
+SETTINGS = {"fsync": "on", "max_replication_slots": "40", "max_wal_size": "8GB"}
 TIMEOUT_S = 600.0
 RIVAL_HEAP = "1g"
 RIVAL_ROWS_MAX = 1_000_000
@@ -161,10 +164,14 @@ def compare(server: PostgresServer, title: str, rows: int, times: int, options: 
 
 
 def main(arguments: list[str]) -> None:
+    # They take the table and the rows from here.
+    from tests.bench import snapshot, tables
+
     parser = ArgumentParser(prog="python -m tests.bench postgres")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--only", choices=["one", "large", "many", "latency"])
+    parser.add_argument("--only", choices=SHAPES, action="append")
+    parser.add_argument("--workers", type=int, default=2, help="connections of a snapshot")
     parser.add_argument("--debezium", action="store_true", help="run Debezium too (Java, Maven)")
     parser.add_argument("--version", default=list(installations())[-1])
     options = parser.parse_args(arguments)
@@ -173,19 +180,23 @@ def main(arguments: list[str]) -> None:
         if missing:
             parser.error(missing)
         rival_debezium.build()
-    settings = {"fsync": "on", "max_replication_slots": "40", "max_wal_size": "8GB"}
-    shapes = [options.only] if options.only else ["one", "large", "many", "latency"]
-    with PostgresServer(installations()[options.version], settings=settings) as server:
-        for shape in shapes:
+    programs = installations()[options.version]
+    rows, times = options.rows, options.times
+    with PostgresServer(programs, settings=SETTINGS) as server:
+        for shape in options.only or SHAPES:
             options.shape = shape
             if shape == "one":
-                title = f"{options.rows:,} rows of 10 columns in one transaction"
-                compare(server, title, options.rows, options.times, options)
+                compare(server, f"{rows:,} {ONE_TRANSACTION}", rows, times, options)
             elif shape == "large":
-                title = f"{4 * options.rows:,} rows of 10 columns in one transaction"
-                compare(server, title, 4 * options.rows, 1, options)
+                compare(server, f"{5 * rows:,} {ONE_TRANSACTION}", 5 * rows, 1, options)
             elif shape == "many":
-                title = f"{options.rows // 10:,} rows in as many transactions"
-                compare(server, title, options.rows // 10, options.times, options)
+                title = f"{rows // 10:,} rows in as many transactions"
+                compare(server, title, rows // 10, times, options)
+            elif shape == "snapshot":
+                snapshot.measure(
+                    server, 2 * rows, times, workers=options.workers, rival=options.debezium
+                )
+            elif shape == "tables":
+                tables.measure(programs, SETTINGS, rows, times)
             else:
                 latency.measure(server)

@@ -27,9 +27,7 @@ def main() -> int:
         )
     print(
         f"PostgreSQL {options.version}, {options.kills} kills, {options.restarts} restarts, seed "
-        f"{options.seed}: {verdict.audited} rows committed, {verdict.events} events in the topic "
-        f"({verdict.streamed} streamed), "
-        f"{verdict.lines} lines in the file ({verdict.repeats} repeats)"
+        f"{options.seed}: {verdict}"
     )
     for fault in verdict.faults or ["nothing lost, nothing twice in the topic, order kept"]:
         print(f"  {fault}")

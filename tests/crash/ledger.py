@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from ensign_core.broker import Broker
 from ensign_core.formats import formatter
 
 Event = dict[str, Any]
+STREAMED = ("insert", "update", "delete")
 
 
 @dataclass
@@ -27,37 +28,59 @@ class Verdict:
     repeats: int = 0
     audited: int = 0
     streamed: int = 0
+    snapshots: int = 0
+    again: int = 0
+    tables: int = 0
     faults: list[str] = field(default_factory=list)
 
     def expect(self, holds: bool, fault: str) -> None:
         if not holds:
             self.faults.append(fault)
 
+    def __str__(self) -> str:
+        return (
+            f"{self.audited} rows committed, {self.events} events in the topic "
+            f"({self.streamed} streamed; {self.snapshots} snapshot rows of {self.tables} tables, "
+            f"{self.again} of them again on request), "
+            f"{self.lines} lines in the file ({self.repeats} repeats)"
+        )
 
-def events_of(broker: Broker, topic: str) -> list[Event]:
-    """A topic as `ensign read --format json` prints it."""
+
+def events_of(broker: Broker, topic: str, verdict: Verdict) -> list[Event]:
+    """A topic as `ensign read --format json` prints it; its offsets are dense and rising."""
     lines = formatter("json")
     reader = broker.reader([topic])
     found = []
+    following = 0
     while batches := reader.fetch():
-        found += [json.loads(text) for batch in batches for text in lines.lines(batch).texts]
+        for batch in batches:
+            verdict.expect(batch.offset == following, f"offset {following} is not where it was")
+            following = batch.offset + len(batch)
+            found += [json.loads(text) for text in lines.lines(batch).texts]
     reader.close()
     return found
 
 
 def judge(
-    db: psycopg.Connection[Any], broker: Broker, topic: str, files: Iterable[Path]
+    db: psycopg.Connection[Any], broker: Broker, topic: str, files: Iterable[Path] | None
 ) -> Verdict:
-    """Compare everything."""
+    """Compare everything; ``files`` are what a sink wrote, if there was one."""
     verdict = Verdict()
-    events = events_of(broker, topic)
+    events = events_of(broker, topic, verdict)
     verdict.events = len(events)
-    offsets = [event["offset"] for event in events]
-    verdict.expect(offsets == list(range(len(events))), "offsets are not dense and rising")
     _order(events, verdict)
     _audit(db, events, verdict)
-    _accounts(db, events, verdict)
-    _file(events, files, verdict)
+    changes = _committed(db)
+    by_table: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        by_table[event["schema"].partition(".")[2]].append(event)
+    names = [row[0] for row in db.execute("SELECT relname FROM pg_stat_user_tables")]
+    for name in names:
+        if name != "audit":
+            verdict.tables += 1
+            _table(db, name, by_table[name], changes[name], verdict)
+    if files is not None:
+        _file(events, files, verdict)
     return verdict
 
 
@@ -68,14 +91,15 @@ def _place(event: Event) -> tuple[int, int]:
 
 def _order(events: list[Event], verdict: Verdict) -> None:
     """Streamed changes stand in commit order, and none stands twice."""
-    verdict.streamed = sum(event["op"] != "snapshot" for event in events)
-    places = [_place(event) for event in events if event["op"] != "snapshot"]
+    places = [_place(event) for event in events if event["op"] in STREAMED]
+    verdict.streamed = len(places)
+    verdict.snapshots = sum(event["op"] == "snapshot" for event in events)
     rising = all(a < b for a, b in pairwise(places))
     verdict.expect(rising, "streamed changes are not in commit order, or one is there twice")
 
 
 def _audit(db: psycopg.Connection[Any], events: list[Event], verdict: Verdict) -> None:
-    """The insert-only table: each committed row exactly once."""
+    """The insert-only table: each committed row exactly once; nobody asks for its rows again."""
     seen = Counter(
         event["after"]["version"]
         for event in events
@@ -90,36 +114,93 @@ def _audit(db: psycopg.Connection[Any], events: list[Event], verdict: Verdict) -
     verdict.expect(not twice, f"{len(twice)} rows are there twice, such as {twice[:5]}")
 
 
-def _accounts(db: psycopg.Connection[Any], events: list[Event], verdict: Verdict) -> None:
-    """The table with updates and deletes: each change once or covered by the row's base, and the
-    state that the events leave is the table's, unchanged columns included."""
-    state: dict[int, Event] = {}
-    versions: Counter[int] = Counter()
+Changes = dict[int, list[tuple[int, bool]]]
+"""By key: the versions of its committed changes, rising, and whether each is a delete."""
+
+
+def _committed(db: psycopg.Connection[Any]) -> dict[str, Changes]:
+    found: dict[str, Changes] = defaultdict(lambda: defaultdict(list))
+    rows = db.execute("SELECT name, account, version, op FROM audit ORDER BY version")
+    for name, account, version, op in rows:
+        found[name][account].append((version, op == "delete"))
+    return found
+
+
+@dataclass
+class _Row:
+    """What the events said of one key. ``base``: the version that its first event covers;
+    ``newest``: the newest of all; ``state`` is None when it is deleted."""
+
+    base: int | None = None
+    newest: int = 0
+    state: Event | None = None
+    streamed: list[int] = field(default_factory=list)
+    deletes: int = 0
+
+
+def _table(
+    db: psycopg.Connection[Any],
+    name: str,
+    events: list[Event],
+    changes: Mapping[int, list[tuple[int, bool]]],
+    verdict: Verdict,
+) -> None:
+    """A table with updates and deletes: each change once, or covered by the row's base; a row read
+    again never older than what stands before it; and the state that the events leave is the
+    table's, unchanged columns included."""
+    rows: dict[int, _Row] = {}
     for event in events:
-        if not event["schema"].endswith(".accounts"):
+        if event["op"] == "truncate":
+            rows.clear()
             continue
         key = event["key"]["id"]
-        if event["op"] == "delete":
-            verdict.expect(key in state, f"a delete of {key} has no row before it")
-            state.pop(key, None)
-            continue
-        after = event["after"]
-        versions[after["version"]] += 1
-        if event["op"] == "update":
-            verdict.expect(key in state, f"an update of {key} has no row before it")
-            kept = {name: state.get(key, {}).get(name) for name in event.get("unchanged", [])}
-            after = after | kept
-        else:
-            verdict.expect(key not in state, f"{key} has two bases: {event['op']}")
-        state[key] = after
-    twice = [version for version, count in versions.items() if count > 1]
-    verdict.expect(not twice, f"{len(twice)} versions are there twice")
-    table = {
-        row[0]: {"id": row[0], "version": row[1], "note": row[2]}
-        for row in db.execute("SELECT id, version, note FROM accounts")
-    }
-    wrong = [key for key in table.keys() | state.keys() if table.get(key) != state.get(key)]
-    verdict.expect(not wrong, f"{len(wrong)} accounts differ from the table: {wrong[:5]}")
+        _take(name, key, rows.setdefault(key, _Row()), event, verdict)
+    for key, row in rows.items():
+        later = [change for change in changes.get(key, []) if change[0] > (row.base or 0)]
+        wanted = [version for version, deleted in later if not deleted]
+        odd = sorted((Counter(wanted) - Counter(row.streamed)).elements())[:5]
+        verdict.expect(not odd, f"{name} {key}: changes are lost, such as {odd}")
+        odd = sorted((Counter(row.streamed) - Counter(wanted)).elements())[:5]
+        verdict.expect(not odd, f"{name} {key}: changes come twice, such as {odd}")
+        deletes = sum(deleted for _, deleted in later)
+        verdict.expect(row.deletes == deletes, f"{name} {key}: {row.deletes} of {deletes} deletes")
+    left = {key: row.state for key, row in rows.items() if row.state is not None}
+    table = {row[0]: row[1] for row in db.execute(f"SELECT id, to_jsonb(t) FROM {name} t".encode())}
+    wrong = [key for key in table.keys() | left.keys() if not _same(table.get(key), left.get(key))]
+    verdict.expect(not wrong, f"{len(wrong)} rows of {name} differ from the table: {wrong[:5]}")
+
+
+def _same(row: Event | None, state: Event | None) -> bool:
+    """Whether they are equal; a column added after the row's last event is null in the table."""
+    if row is None or state is None:
+        return row is state
+    return {column: state.get(column) for column in row} == row
+
+
+def _take(name: str, key: int, row: _Row, event: Event, verdict: Verdict) -> None:
+    """Fold one event into what is known of its key."""
+    what = f"{name} {key}: {event['op']}"
+    if event["op"] == "delete":
+        verdict.expect(row.state is not None, f"{what} has no row before it")
+        row.state, row.deletes = None, row.deletes + 1
+        return
+    after = event["after"]
+    version = after["version"]
+    if event["op"] == "update":
+        verdict.expect(row.state is not None, f"{what} has no row before it")
+        after = after | {column: (row.state or {}).get(column) for column in event["unchanged"]}
+    elif event["op"] == "insert":
+        verdict.expect(row.state is None, f"{what} has a row before it")
+    elif row.newest:
+        verdict.again += 1
+        stale = version < row.newest or (row.state is None and version == row.newest)
+        verdict.expect(not stale, f"{what} is older than what stands before it")
+    if event["op"] != "snapshot":
+        row.streamed.append(version)
+    if row.base is None:
+        row.base = version if event["op"] == "snapshot" else version - 1
+    row.newest = max(row.newest, version)
+    row.state = after
 
 
 def _file(events: list[Event], files: Iterable[Path], verdict: Verdict) -> None:

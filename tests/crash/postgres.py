@@ -1,4 +1,5 @@
-"""PostgreSQL to a topic to a file, killed at random moments and at every named point."""
+"""PostgreSQL to a topic to a file, killed at random moments and at every named point, while tables
+are made, altered, read for the first time and read again."""
 
 from __future__ import annotations
 
@@ -12,29 +13,48 @@ from contextlib import suppress
 from pathlib import Path
 
 from ensign_core.broker import Broker
+from ensign_core.plugin import Signal
 from tests.crash.ledger import Verdict, judge
 from tests.crash.load import Load, prepare
 from tests.crash.victim import POINTS
 from tests.services.postgres import PostgresServer
 
-CONFIG = """\
+PIPELINE = "shop"
+CONFIG = f"""\
 broker:
-  path: {folder}/broker
+  path: {{folder}}/broker
 pipelines:
-  shop:
+  {PIPELINE}:
     source:
       type: postgres
-      dsn: {dsn}
+      dsn: {{dsn}}
       tables: ["public.*"]
+      workers: 3
       chunk_rows: 300
+      discover_s: 0.3
       batch_bytes_max: 20000
     topic: shop
     sinks:
-      lines: {{type: file, path: "{folder}/shop.jsonl", format: json, rotate_bytes_max: 3000000}}
+      lines: {{{{type: file, path: "{{folder}}/shop.jsonl", format: json,
+        rotate_bytes_max: 3000000}}}}
 """
 START_S_MAX = 20.0
 LIFE_S_MAX = 1.5
-END_S_MAX = 120.0
+END_S_MAX = 240.0
+GROW_EVERY, ALTER_EVERY = 6, 4
+"""Lives between new tables, and between new columns."""
+ASKED = 0.5
+"""The share of lives in which an operator asks for something."""
+SIGNALS = (
+    Signal(0, "snapshot", ("public.accounts",)),
+    Signal(0, "snapshot", ("public.accounts", "public.more_*")),
+    Signal(0, "snapshot", ("public.more_*",), where="id % 3 = 0"),
+    Signal(0, "pause"),
+    Signal(0, "resume"),
+    Signal(0, "resume"),
+    Signal(0, "stop"),
+)
+"""The insert-only table is left alone, so that its rows are there once."""
 
 
 def run(server: PostgresServer, folder: Path, *, kills: int, restarts: int, seed: int) -> Verdict:
@@ -46,19 +66,20 @@ def run(server: PostgresServer, folder: Path, *, kills: int, restarts: int, seed
     prepare(lambda: server.connect(database))
     config = folder / "ensign.yaml"
     config.write_text(CONFIG.format(folder=folder, dsn=server.dsn(database)))
-    load = Load(lambda: server.connect(database), seed)
-    load.start()
-    try:
+    with Load(lambda: server.connect(database), seed) as load:
         points = [*POINTS, *["none"] * len(POINTS)]
         restarted = set(rng.sample(range(kills), restarts))
         for number in range(kills):
-            point = points[number % len(points)]
-            _life(config, point, rng)
+            if number % GROW_EVERY == 1:
+                load.grow()
+            _life(config, points[number % len(points)], rng)
+            if number % ALTER_EVERY == 1:
+                load.alter(rng)
+            if rng.random() < ASKED:
+                _ask(folder, rng)
             if number in restarted:
                 server.restart("immediate")
-    finally:
-        load.stop()
-    assert not load.failures
+    _signal(folder, Signal(0, "resume"))
     ended = _ensign("none", 0, ["run", str(config), "--until-caught-up"])
     _, errors = ended.communicate(timeout=END_S_MAX)
     assert ended.returncode == 0, errors.decode()
@@ -66,6 +87,16 @@ def run(server: PostgresServer, folder: Path, *, kills: int, restarts: int, seed
         verdict = judge(db, broker, "shop", sorted(folder.glob("shop*.jsonl")))
     server.drop_database(database)
     return verdict
+
+
+def _ask(folder: Path, rng: random.Random) -> None:
+    """What `ensign snapshot` leaves for a worker to find."""
+    _signal(folder, rng.choice(SIGNALS))
+
+
+def _signal(folder: Path, signal: Signal) -> None:
+    with Broker.open(folder / "broker", create=False) as broker:
+        broker.signal(PIPELINE, signal)
 
 
 def _ensign(point: str, count: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:

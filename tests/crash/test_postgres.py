@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.crash import postgres
-from tests.services.postgres import PostgresServer, installations
+from tests.services.postgres import PostgresServer, ends, installations
 
 SEED = 20261123
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("version", list(installations()))
+@pytest.mark.parametrize("version", ends())
 def test_nothing_is_lost_and_nothing_comes_twice(version: str, tmp_path: Path) -> None:
     with PostgresServer(installations()[version]) as server:
         verdict = postgres.run(server, tmp_path, kills=20, restarts=2, seed=SEED)

@@ -16,15 +16,19 @@ from typing import Any
 from connectors.file.sink import FileSink
 from connectors.postgres.source import PostgresSource
 from ensign_core.broker import Broker, Writer
-from ensign_core.engine import sqlite
+from ensign_core.change import Batch, Op
+from ensign_core.engine import append
 from ensign_core.run.egress import Egress
+
+SNAPSHOT_READ = "rows of a snapshot read, not appended"
 
 Place = tuple[Any, str, bool]
 """An owner, its function's name, and whether to die before it (else after it returned)."""
 
 POINTS: dict[str, Place] = {
+    SNAPSHOT_READ: (PostgresSource, "read", False),
     "read, not appended": (Writer, "append", True),
-    "appended in part": (sqlite, "_place", False),
+    "appended in part": (append, "_place", False),
     "appended, not acked": (Writer, "append", False),
     "acked": (PostgresSource, "ack", False),
     "fetched, not written": (FileSink, "write", True),
@@ -32,6 +36,10 @@ POINTS: dict[str, Place] = {
     "flushed, not committed": (Broker, "commit", True),
     "committed": (Broker, "commit", False),
 }
+
+
+def of_snapshot(batch: Batch | None) -> bool:
+    return batch is not None and Op.SNAPSHOT in batch.ops
 
 
 def arm(point: str, count: int) -> None:
@@ -49,7 +57,7 @@ def arm(point: str, count: int) -> None:
         if before:
             pass_by()
         result = inner(*args, **kwargs)
-        if not before:
+        if not before and (point != SNAPSHOT_READ or of_snapshot(result)):
             pass_by()
         return result
 

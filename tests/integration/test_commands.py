@@ -11,6 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from ensign_core.broker import Broker, Event
+from ensign_core.errors import EnsignError
 from tests.services.postgres import free_port
 from tests.services.ready import wait_until
 
@@ -98,6 +100,42 @@ def test_wrong_usage(folder: Path, arguments: list[str], code: int) -> None:
     assert done.returncode == code, done.stderr
     assert done.stderr
     assert "internal." not in done.stderr
+
+
+def test_status_tells_of_snapshots_warnings_and_dead_letters(folder: Path) -> None:
+    snapshot = {
+        "tables": 3, "tables_done": 1, "rows": 1500, "rows_total": 6000, "percent": 25.0,
+        "eta_seconds": 90,
+    }  # fmt: skip
+    warning = EnsignError("postgres.wal_kept", "The slot keeps 9 GB.", "Run it.")
+    with Broker.open(folder / "broker") as broker:
+        broker.set_status(
+            "made",
+            {
+                "state": "snapshot", "snapshot": snapshot, "kept_bytes": 9,
+                "warnings": [warning.as_dict()],
+            },
+        )  # fmt: skip
+        broker.publish("made.dead-letters", [Event(b"a"), Event(b"b")])
+        broker.drop_events("made.dead-letters", [0])
+        release = broker.hold("made")
+        status = json.loads(run("status", "ensign.yaml", "--json").stdout)[0]
+        shown = run("status", "ensign.yaml")
+        release()
+    assert status["snapshot"] == snapshot
+    assert (status["kept_bytes"], status["dead_letters"]) == (9, 1)
+    assert status["warnings"] == [warning.as_dict()]
+    header, line, _ = shown.stdout.splitlines()
+    cells = dict(zip(header.split("\t"), line.split("\t"), strict=True))
+    assert cells["progress"] == (
+        "snapshot: 1,500 rows of about 6,000 (25.0 %), 1 of 3 tables, about 0:01:30 left"
+    )
+    assert shown.stderr.splitlines() == [
+        "postgres.wal_kept: pipeline made: The slot keeps 9 GB.", "  Run it.",
+    ]  # fmt: skip
+    gone = json.loads(run("status", "ensign.yaml", "--json").stdout)[0]
+    assert (gone["state"], gone["warnings"]) == ("stopped", [])
+    assert gone["snapshot"] == snapshot | {"eta_seconds": None}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -16,6 +16,8 @@ from connectors.postgres.position import decode
 from tests.conftest import Database
 from tests.services.postgres_capture import Capture, fold
 
+pytestmark = pytest.mark.every_version
+
 SEED = int(os.environ.get("ENSIGN_SEED") or random.randrange(1 << 32))
 LONG = "repeat(md5(random()::text), 150)"
 

@@ -21,6 +21,8 @@ from tests.services.postgres import PostgresServer
 from tests.services.postgres_capture import Capture, fold
 from tests.services.ready import wait_until
 
+pytestmark = pytest.mark.every_version
+
 
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
@@ -262,7 +264,8 @@ def test_structure_changes_in_the_stream(
     )
     one.caught_up()
     old, new = one.seen[0].schema, one.seen[-1].schema
-    assert [e.schema == old for e in one.seen] == [True, True, False]
+    assert [e.schema == old for e in one.seen] == [True, True, False, False]
+    assert [e.op for e in one.seen] == [Op.SNAPSHOT, Op.INSERT, Op.SCHEMA, Op.INSERT]
     columns = [(c.name, c.native, c.logical, c.nullable, c.key) for c in new.columns]
     assert columns == [
         ("id", "integer", "int", False, True),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import Database
 from tests.services.postgres_capture import Capture
+
+pytestmark = pytest.mark.every_version
 
 VALUES: dict[str, list[str]] = {
     "boolean": ["true", "false", "NULL"],

@@ -45,6 +45,7 @@ class Topic:
     next: int = 0
     high_us: int = START_US
     key: bytes = b""
+    dropped: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Pipeline:
     position: bytes | None = None
     topics: set[str] = field(default_factory=set)
     held: list[tuple[Piece, bytes]] = field(default_factory=list)
+    signals: dict[int, bytes] = field(default_factory=dict)
 
 
 class EngineModel(RuleBasedStateMachine):
@@ -66,6 +68,7 @@ class EngineModel(RuleBasedStateMachine):
         self.log: list[Placed] = []
         self.pipelines = {name: Pipeline() for name in PIPELINES}
         self.groups: dict[str, dict[str, int]] = {}
+        self.signalled = 0
         self.numbers = iter(range(1 << 30))
 
     def teardown(self) -> None:
@@ -80,9 +83,9 @@ class EngineModel(RuleBasedStateMachine):
         if not topic.key:
             topic.key = self._bytes()
             made = DataKey(topic.key, topic.id, b"wrapped", 0, "active")
-            assert self.engines[0].add_data_key(made) == made
+            assert self.engines[0].add_data_keys([made]) == [made]
             other = DataKey(self._bytes(), topic.id, b"wrapped", 0, "active")
-            assert self.engines[1].add_data_key(other) == made
+            assert self.engines[1].add_data_keys([other]) == [made]
         return topic
 
     def _bytes(self) -> bytes:
@@ -99,7 +102,7 @@ class EngineModel(RuleBasedStateMachine):
     def _writes(self, pieces: list[Piece]) -> tuple[dict[str, Topic], list[Write]]:
         topics = {name: self._topic(name) for name, _, _ in pieces}
         return topics, [
-            Write(topics[name].id, name, topics[name].key, events, time, time, self._bytes() * 3)
+            Write(topics[name].id, name, topics[name].key, events, time, self._bytes() * 3)
             for name, events, time in pieces
         ]
 
@@ -169,10 +172,10 @@ class EngineModel(RuleBasedStateMachine):
         fake = self._bytes()
         if wrong_topic and last.topic in self.topics:
             key = DataKey(self._bytes(), fake, b"", 0, "active")
-            self.engines[hand].add_data_key(key)
-            bad = Write(fake, last.topic, key.key_id, 1, 0, 0, b"x")
+            self.engines[hand].add_data_keys([key])
+            bad = Write(fake, last.topic, key.key_id, 1, 0, b"x")
         else:
-            bad = Write(last.topic_id, last.topic, fake, 1, 0, 0, b"x")
+            bad = Write(last.topic_id, last.topic, fake, 1, 0, b"x")
         with pytest.raises(StaleWriteError):
             self.engines[hand].append([*writes[:-1], bad], {1: b"x"})
         assert self.engines[hand].schema(1) is None
@@ -202,7 +205,28 @@ class EngineModel(RuleBasedStateMachine):
         pipeline = self.pipelines[name]
         pipeline.epoch += 1 if pipeline.epoch else 0
         pipeline.position = None
-        pipeline.topics, pipeline.held = set(), []
+        pipeline.topics, pipeline.held, pipeline.signals = set(), [], {}
+
+    @rule(hand=HANDS, name=st.sampled_from(PIPELINES), signal=st.binary(max_size=3))
+    def add_signal(self, hand: int, name: str, signal: bytes) -> None:
+        number = self.engines[hand].add_signal(name, signal)
+        assert number > self.signalled
+        self.signalled = number
+        self.pipelines[name].signals[number] = signal
+
+    @rule(hand=HANDS, name=st.sampled_from(PIPELINES), behind=st.integers(0, 4))
+    def forget_signals(self, hand: int, name: str, behind: int) -> None:
+        upto = self.signalled - behind
+        self.engines[hand].forget_signals(name, upto)
+        signals = self.pipelines[name].signals
+        self.pipelines[name].signals = {n: s for n, s in signals.items() if n > upto}
+
+    @rule(hand=HANDS, name=st.sampled_from(TOPICS), offsets=st.sets(st.integers(0, 9)))
+    def drop_events(self, hand: int, name: str, offsets: set[int]) -> None:
+        topic = self.topics.get(name)
+        self.engines[hand].drop_events(topic.id if topic else b"?" * 16, offsets)
+        if topic:
+            topic.dropped |= offsets
 
     @rule(
         hand=HANDS,
@@ -266,7 +290,12 @@ class EngineModel(RuleBasedStateMachine):
             } == {
                 (n, t.id, t.next, t.next, 0 if t.next else t.next) for n, t in self.topics.items()
             }
+            assert engine.topic_ids([*TOPICS, "?"]) == {n: t.id for n, t in self.topics.items()}
+            assert [t.name for t in engine.topics(["a", "?"])] == ["a"] * ("a" in self.topics)
+            for topic in self.topics.values():
+                assert engine.dropped(topic.id) == topic.dropped
             for name, pipeline in self.pipelines.items():
+                assert dict(engine.signals(name)) == pipeline.signals
                 assert engine.position(name) == pipeline.position
                 assert {names[key] for key in engine.pipeline_topics(name)} == pipeline.topics
             assert {

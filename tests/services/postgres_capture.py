@@ -144,7 +144,7 @@ class Capture:
             assert time.monotonic() < deadline, "waited too long"
             meanwhile()
             self.step(0.02, ack=not reopen_each)
-            if reopen_each and self.batches - before >= reopen_each:
+            if reopen_each and self.batches - before >= reopen_each and not done():
                 before = self.batches
                 self.open()
 

@@ -173,7 +173,7 @@ def test_a_topic_may_be_made_while_the_names_are_looked_up(
     made: list[str] = []
     real = SqliteEngine.pipeline_topics
 
-    def pipeline_topics(engine: SqliteEngine, pipeline: str) -> list[bytes]:
+    def pipeline_topics(engine: SqliteEngine, pipeline: str) -> dict[bytes, str]:
         builder = BatchBuilder().begin(Tx(None, "", 1))
         builder.add(Op.EVENT, Schema("x", (), ()), new_image([None, b"x"]))
         made.append(f"t{len(made)}")

@@ -36,27 +36,33 @@ def test_part_is_a_slice(made: tuple[Batch, list[Event]], data: st.DataObject) -
 
 
 @given(modelled(), st.data())
-def test_pick_keeps_events_ordinals_and_used_schemas(
+def test_split_keeps_events_ordinals_and_used_schemas(
     made: tuple[Batch, list[Event]], data: st.DataObject
 ) -> None:
     batch, events = made
-    places = st.integers(0, max(0, len(events) - 1))
-    wanted = sorted(data.draw(st.sets(places))) if events else []
-    picked = batch.pick(wanted)
-    chosen = [events[place] for place in wanted]
-    assert exploded(picked) == chosen
-    assert set(picked.schemas) == {event[1] for event in chosen}
-    assert len(picked.schemas) == len(set(picked.schemas))
-    starts = [run.start for run in picked.runs]
-    assert starts == sorted(set(starts))
+    names = [data.draw(st.sampled_from("abc")) for _ in batch.schemas]
+    by_schema = dict(zip(batch.schemas, names, strict=True))
+    split = batch.split(names)
+    for name in "abc":
+        chosen = [event for event in events if by_schema[event[1]] == name]
+        assert (name in split) == bool(chosen)
+        if not chosen:
+            continue
+        part = split[name]
+        assert exploded(part) == chosen
+        assert set(part.schemas) == {event[1] for event in chosen}
+        assert len(part.schemas) == len(set(part.schemas))
+        starts = [run.start for run in part.runs]
+        assert starts == sorted(set(starts))
 
 
-def test_neighbours_that_are_picked_share_a_run() -> None:
+def test_neighbours_that_stay_neighbours_share_a_run() -> None:
     builder = BatchBuilder().begin(Tx("1", "", 1), 10)
-    for _ in range(6):
-        builder.add(Op.INSERT, ORDERS, b"")
-    picked = builder.take(None).pick([0, 1, 3, 4, 5])
-    assert [(run.start, run.ordinal) for run in picked.runs] == [(0, 10), (2, 13)]
+    for schema in (ORDERS, ORDERS, LINES, ORDERS, ORDERS, ORDERS):
+        builder.add(Op.INSERT, schema, b"")
+    split = builder.take(None).split(["orders", "lines"])
+    assert [(run.start, run.ordinal) for run in split["orders"].runs] == [(0, 10), (2, 13)]
+    assert [(run.start, run.ordinal) for run in split["lines"].runs] == [(0, 12)]
 
 
 @given(schemas(), st.data())

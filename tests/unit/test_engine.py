@@ -32,7 +32,7 @@ engine = SqliteEngine(Path(sys.argv[1]))
 
 
 def write(events: int = 1, frame: bytes = b"frame", time_us: int = 0) -> Write:
-    return Write(TOPIC, "t", KEY, events, time_us, time_us, frame)
+    return Write(TOPIC, "t", KEY, events, time_us, frame)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def engine(folder: Path) -> Iterator[SqliteEngine]:
     made = SqliteEngine(folder)
-    made.add_data_key(DataKey(KEY, TOPIC, b"wrapped", 0, "active"))
+    made.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
     yield made
     made.close()
 
@@ -90,7 +90,7 @@ def test_a_disk_that_is_really_full_is_told_at_every_size(small_disk: Path) -> N
     """What fails may be the log, its index or a database file: always the same code."""
     filler = small_disk / "filler"
     engine = SqliteEngine(small_disk / "b")
-    engine.add_data_key(DataKey(KEY, TOPIC, b"wrapped", 0, "active"))
+    engine.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
     epoch = engine.claim("p")
     done, failures = 0, 0
     for size in range(1000, 60_000, 3000):
@@ -108,7 +108,7 @@ def test_a_disk_that_is_really_full_is_told_at_every_size(small_disk: Path) -> N
         filler.unlink()
         if done > 5:
             engine.delete_topic(TOPIC)
-            engine.add_data_key(DataKey(KEY, TOPIC, b"wrapped", 0, "active"))
+            engine.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
             engine._db().execute("PRAGMA wal_checkpoint(TRUNCATE)")
             engine._db().execute("VACUUM main")
             engine._db().execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -199,8 +199,8 @@ def test_what_was_held_for_a_deleted_topic_does_not_reach_its_successor(
     epoch = engine.claim("p")
     engine.append([write(3, b"held")], {}, epoch, None, Stage.HOLD)
     engine.delete_topic(TOPIC)
-    successor = Write(b"u" * 16, "t", b"l" * 16, 1, 0, 0, b"new")
-    engine.add_data_key(DataKey(b"l" * 16, b"u" * 16, b"wrapped", 0, "active"))
+    successor = Write(b"u" * 16, "t", b"l" * 16, 1, 0, b"new")
+    engine.add_data_keys([DataKey(b"l" * 16, b"u" * 16, b"wrapped", 0, "active")])
     assert engine.append([successor], {}, epoch, b"end", Stage.RELEASE) == [0]
     assert [s.frame for s in engine.frames([b"u" * 16], 0, 1 << 20)] == [b"new"]
 
@@ -226,7 +226,7 @@ APPENDING = """
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
-    engine.append([Write(b"t" * 16, "t", b"k" * 16, 3, 0, 0, b"x" * 100)], {})
+    engine.append([Write(b"t" * 16, "t", b"k" * 16, 3, 0, b"x" * 100)], {})
 """
 
 
@@ -256,7 +256,7 @@ number = int(engine.position("p") or 0)
 while True:
     number += 1
     frame = b"%d" % number
-    writes = [Write(b"t" * 16, "t", b"k" * 16, 1 + number % 3, 0, 0, frame + bytes(3000))]
+    writes = [Write(b"t" * 16, "t", b"k" * 16, 1 + number % 3, 0, frame + bytes(3000))]
     engine.append(writes, {}, epoch, b"%d" % number)
     print(number, flush=True)
 """

@@ -26,7 +26,7 @@ LONG_S = 60.0
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[SqliteEngine]:
     made = SqliteEngine(tmp_path / "b")
-    made.add_data_key(DataKey(KEY, TOPIC, b"wrapped", 0, "active"))
+    made.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
     yield made
     made.close()
 
@@ -55,7 +55,7 @@ def test_an_append_in_the_same_process_wakes(engine: SqliteEngine) -> None:
 
 def test_an_append_in_another_process_wakes(engine: SqliteEngine, python: Start) -> None:
     bell = engine.bell()
-    script = 'engine.append([Write(b"t" * 16, "t", b"k" * 16, 1, 0, 0, b"x")], {})'
+    script = 'engine.append([Write(b"t" * 16, "t", b"k" * 16, 1, 0, b"x")], {})'
     process = python(script, engine.path)
     assert bell.wait(LONG_S)
     assert process.wait() == 0

@@ -53,6 +53,26 @@ def announced(seen: list[Seen]) -> bool:
     return True
 
 
+STORY = [
+    ("insert", "1", 0),
+    ("insert", "1", 1),
+    ("schema", "id integer, note text", 2),
+    ("insert", "2", 2),
+    ("insert", "2", 3),
+    ("schema", "id integer, label text", 4),
+    ("insert", "3", 4),
+    ("insert", "4", 5),
+    ("insert", "3", 0),
+    ("schema", "id integer, label character varying(9)", 1),
+    ("insert", "5", 1),
+    ("schema", "id integer", 2),
+    ("truncate", None, 2),
+    ("insert", "6", 3),
+    ("insert", "7", 0),
+    ("insert", "4", 0),
+]
+
+
 @pytest.mark.parametrize("reopen_each", [0, 1])
 @pytest.mark.parametrize("markers", [False, True])
 def test_structure_changes_in_the_middle_of_transactions(
@@ -86,24 +106,7 @@ def test_structure_changes_in_the_middle_of_transactions(
               reopen_each=reopen_each)  # fmt: skip
     one.caught_up()
     seen = [e for e in one.seen if e.op not in (Op.BEGIN, Op.COMMIT)]
-    assert story(seen) == [
-        ("insert", "1", 0),
-        ("insert", "1", 1),
-        ("schema", "id integer, note text", 2),
-        ("insert", "2", 2),
-        ("insert", "2", 3),
-        ("schema", "id integer, label text", 4),
-        ("insert", "3", 4),
-        ("insert", "4", 5),
-        ("insert", "3", 0),
-        ("schema", "id integer, label character varying(9)", 1),
-        ("insert", "5", 1),
-        ("schema", "id integer", 2),
-        ("truncate", None, 2),
-        ("insert", "6", 3),
-        ("insert", "7", 0),
-        ("insert", "4", 0),
-    ]
+    assert story(seen) == STORY
     assert announced(one.seen)
     assert one.caught_up() == []
 

@@ -267,6 +267,35 @@ def test_rows_of_another_structure_all_differ_and_are_not_absent(broker: Broker)
     comparison.close()
 
 
+def test_a_column_that_the_comparison_does_not_know_differs(broker: Broker) -> None:
+    append(broker, [(Op.INSERT, SCHEMAS[2], new_image(["a", "1"]))], 1)
+    comparison = TopicComparison(broker, "orders", SCHEMAS[2])
+    assert comparison.differing(SCHEMAS[2], [new_image(["a", "1"])]) == []
+    body = new_image([None, "1", None, "a"])
+    assert comparison.differing(NOW, [body]) == [body]
+    comparison.close()
+
+
+def test_unchanged_columns_come_from_the_old_image_before_the_older_event(broker: Broker) -> None:
+    old = b"O" + encode([b"raw", "1", "old", "a"])
+    append(broker, [(Op.UPDATE, NOW, old + new_image([ABSENT, "1", "new", ABSENT]))], 1)
+    append(broker, [(Op.INSERT, NOW, new_image([b"raw", "2", "old", "a"]))], 1)
+    append(broker, [(Op.UPDATE, NOW, new_image([ABSENT, "2", "new", ABSENT]))], 1)
+    comparison = TopicComparison(broker, "orders", NOW)
+    bodies = [new_image([b"raw", key, "new", "a"]) for key in "12"]
+    assert comparison.differing(NOW, bodies) == []
+    assert comparison.absent(1) == []
+    comparison.close()
+
+
+def test_bytes_are_not_the_text_that_reads_the_same(broker: Broker) -> None:
+    append(broker, [(Op.INSERT, NOW, new_image([b"a", "1", None, None]))], 1)
+    comparison = TopicComparison(broker, "orders", NOW)
+    bodies = [new_image([raw, "1", None, None]) for raw in ("a", b"a", "", None)]
+    assert comparison.differing(NOW, bodies) == [bodies[0], bodies[2], bodies[3]]
+    comparison.close()
+
+
 def test_the_temporary_state_holds_nothing_readable(broker: Broker) -> None:
     body = new_image([b"conspicuous", "4242424242", "conspicuous", "conspicuous"])
     append(broker, [(Op.INSERT, NOW, body)], 1)

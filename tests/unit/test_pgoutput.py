@@ -6,12 +6,15 @@ import re
 import struct
 
 import pytest
+from pydantic import SecretStr
 
 from connectors.postgres import pgoutput
 from connectors.postgres.catalog import KeyPart
-from connectors.postgres.config import derived_name
+from connectors.postgres.columns import project
+from connectors.postgres.config import PostgresConfig, derived_name
 from connectors.postgres.copytext import RowCopier
 from connectors.postgres.errors import ERRORS, STATES, by_state, error
+from connectors.postgres.messages import options
 from connectors.postgres.pgoutput import EPOCH_US
 from connectors.postgres.position import Origin, Partial, PositionWriter, Snapshots, decode
 from connectors.postgres.snapshot import AsOf, TableSnapshot, Visible, judge, judge_truncate
@@ -50,11 +53,35 @@ def test_messages() -> None:
     truncate = HEAD + b"T" + struct.pack(">IBII", 2, 0, 9, 10)
     assert pgoutput.parse_truncate(truncate) == (9, 10)
     assert pgoutput.parse_keepalive(b"k" + struct.pack(">QqB", 7, 0, 1)) == (7, True)
-    parsers = (pgoutput.parse_begin, pgoutput.parse_commit, pgoutput.parse_relation)
-    for parse, message in zip(parsers, (begin, commit, relation), strict=True):
+    said = HEAD + b"M" + struct.pack(">BQ", 1, 9) + b"app\0" + struct.pack(">I", 2) + b"\xffx"
+    assert pgoutput.parse_message(said) == (True, 9, "app", b"\xffx")
+    parsers = (
+        pgoutput.parse_begin, pgoutput.parse_commit, pgoutput.parse_relation,
+        pgoutput.parse_message,
+    )  # fmt: skip
+    for parse, message in zip(parsers, (begin, commit, relation, said), strict=True):
         for end in range(25, len(message)):
             with pytest.raises(EnsignError, match="protocol_damaged"):
                 parse(message[:end])
+
+
+def test_options() -> None:
+    plain = PostgresConfig(type="postgres", dsn=SecretStr("x"))
+    assert options(plain, 140000) == ", messages 'true'"
+    origin = PostgresConfig(type="postgres", dsn=SecretStr("x"), origin="none")
+    assert options(origin, 160000) == ", messages 'true', origin 'none'"
+    with pytest.raises(EnsignError, match="origin_unsupported"):
+        options(origin, 150010)
+
+
+def test_rows_are_reduced_to_the_captured_columns() -> None:
+    body = old("1", None, "s") + new_image(("2", ABSENT, b"\xff"))
+    assert project(body, (0, 1)) == old("1", None) + new_image(("2", ABSENT))
+    assert project(body, (2,)) == old("s") + new_image((b"\xff",))
+    assert project(b"", (0,)) == b""
+    for end in set(range(1, len(body))) - {len(old("1", None, "s"))}:
+        with pytest.raises((EnsignError, IndexError, struct.error)):
+            project(body[:end], (0, 2))
 
 
 def test_status_update() -> None:
@@ -154,8 +181,8 @@ def test_position() -> None:
     snapshots.tables[5] = text
     origin = Origin("77", "shop", "slot", 12, 1)
     writer = PositionWriter(origin)
-    position = writer.encode(0x10, Partial(0x20, 742, 5), snapshots)
-    assert decode(position) == (origin, 0x10, Partial(0x20, 742, 5), snapshots)
+    position = writer.encode(0x10, Partial(0x20, 742, 5, marked=True), snapshots)
+    assert decode(position) == (origin, 0x10, Partial(0x20, 742, 5, marked=True), snapshots)
     assert decode(writer.encode(1, None, Snapshots())) == (origin, 1, None, Snapshots())
     for damaged in (b"", b"[]", b"1", position[:-1], position.replace(b'"v": 1', b'"v": 9')):
         with pytest.raises(EnsignError, match="position_damaged"):

@@ -334,6 +334,28 @@ def _schema(database: str, schema: str, table: str, columns: Sequence[Column]) -
     return Schema(f"{schema}.{table}", names, tuple(columns))
 
 
+_ESTIMATES = """
+WITH RECURSIVE part AS (
+  SELECT o AS root, o AS oid FROM unnest($1::oid[]) AS u(o)
+  UNION ALL
+  SELECT p.root, i.inhrelid FROM part p JOIN pg_catalog.pg_class c USING (oid)
+  JOIN pg_catalog.pg_inherits i ON i.inhparent = c.oid WHERE c.relkind = 'p'
+)
+SELECT p.root, CASE WHEN bool_or(c.reltuples < 0) THEN NULL ELSE sum(c.reltuples)::bigint END
+FROM part p JOIN pg_catalog.pg_class c USING (oid) WHERE c.relkind <> 'p' GROUP BY 1
+"""
+
+
+def row_estimates(session: Session, oids: Iterable[int]) -> dict[int, int | None]:
+    """How many rows the statistics give the tables; None where they were never gathered."""
+    wanted = list(oids)
+    listed = "{" + ",".join(map(str, wanted)) + "}"
+    found: dict[int, int | None] = dict.fromkeys(wanted)
+    for oid, rows in session.rows(_ESTIMATES, (listed,), doing="estimating the rows"):
+        found[int(str(oid))] = None if rows is None else int(rows)
+    return found
+
+
 def end_lsn(session: Session, wal_page: int) -> int:
     """The end of the server's log, of what is not flushed yet too. At the start of a page the
     server counts the page's header in; a stream never says so, hence it is taken off."""

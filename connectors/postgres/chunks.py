@@ -1,51 +1,38 @@
-"""Reads the chunks of snapshots: one at a time, each in one short transaction of the query
-connection, in steps that never outlast their deadline.
+"""Chunks: ranges of a table's key, each read in one short transaction of a connection of its own.
 
 Order within a chunk's transaction: the lock comes first, since a rewriting ALTER TABLE or a
 TRUNCATE that commits between a snapshot and the first read leaves the table empty to that snapshot;
-then the snapshot, then the WAL position behind it, then the rows.
+then the snapshot, then the WAL position behind it, then the chunk's upper bound, then the rows.
 """
 
 from __future__ import annotations
 
 import time
+from array import array
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from connectors.postgres.catalog import (
-    Description,
-    KeyPart,
-    Types,
-    describe,
-    key_parts,
-    page_start,
-    schema_of_table,
-)
+from connectors.postgres import catalog
+from connectors.postgres.catalog import Description, KeyPart, Server, Types
 from connectors.postgres.config import PostgresConfig
-from connectors.postgres.copytext import RowCopier
+from connectors.postgres.copytext import bodies
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_value
-from connectors.postgres.position import Snapshots
 from connectors.postgres.session import CopyOut, Session, literal, quoted
-from connectors.postgres.snapshot import (
-    OWED_MAX,
-    AsOf,
-    Key,
-    TableSnapshot,
-    Visible,
-    comparable,
-)
-from ensign_core.change import Schema, Stage
+from connectors.postgres.snapshot import AsOf, Key, Replayed, Visible, comparable
+from ensign_core.change import Op, Schema, Stage
 from ensign_core.rows import split
 
 LOCK_MS_MAX: Final = 50
-"""How long the query connection waits for a lock: the stream waits meanwhile."""
-
-RETRY_S: Final = 0.05
-"""The pause after which a chunk is tried again whose snapshot was too early."""
+"""How long a connection waits for a table's lock: the stream waits meanwhile."""
 
 LOCKED_RETRY_S: Final = 0.5
 """The pause after which a chunk of a locked table is tried again."""
+
+RENAMED_RETRY_S: Final = 0.05
+
+SILENCE_S_MAX: Final = 60.0
+"""A server that sends nothing of a chunk for so long is gone; a lock is not waited for so long."""
 
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
@@ -57,238 +44,213 @@ _BY_INDEX: Final = (
 
 
 class Piece(NamedTuple):
-    """Rows of a snapshot. ``ordinal`` is the first row's place in its chunk; ``wipe``: the topic
-    needs a truncate before them; ``stage`` is not NONE where the table is read in one chunk."""
+    """Rows of a snapshot, as bodies and their ends. ``ordinal`` is the first row's place in its
+    chunk; ``wipe``: the topic needs a truncate before them; ``stage`` is not NONE where the table
+    is read in one chunk. ``op`` is DELETE for rows that a table has no more."""
 
+    oid: int
     schema: Schema
-    bodies: list[bytes]
+    body: bytes
+    ends: array[int]
     ordinal: int
     lsn: int
-    wipe: bool
-    stage: Stage
+    wipe: bool = False
+    stage: Stage = Stage.NONE
+    op: Op = Op.SNAPSHOT
 
 
 @dataclass
-class _Job:
-    """A chunk under way. ``limit`` is its number of rows, 0 for a whole table or a point."""
+class Range:
+    """What a chunk reads: behind ``lower`` in key order about ``rows`` rows, or all if that is 0;
+    or the one row of ``point``. ``part``: only of that partition. ``where``: an operator's SQL."""
 
-    table: TableSnapshot
+    oid: int
+    lower: Key | None = None
+    rows: int = 0
+    point: Key | None = None
+    part: int = 0
+    where: str | None = None
+
+
+@dataclass
+class Chunk:
+    """A chunk under way. ``upper`` is its last key, None where it goes to the table's end."""
+
+    lane: Session
+    asked: Range
+    key: tuple[KeyPart, ...]
     schema: Schema
     as_of: AsOf
+    upper: Key | None
     copy: CopyOut
-    limit: int
-    point: Key | None
-    wipe: bool
     lines: list[bytes] = field(default_factory=list)
     size: int = 0
-    ordinal: int = 0
-    held: bool = False
+    ended: bool = False
+    heard_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a table that is read in one chunk."""
+        return not self.asked.rows and self.asked.point is None
+
+    def receive(self, bytes_max: int, deadline: float) -> bool:
+        """Take in lines until there are ``bytes_max`` bytes or no more come (True), or the deadline
+        passes (False); with the last one the transaction ends. Raises ``postgres.connection_lost``
+        when the server has gone silent."""
+        lines, size = self.copy.read(max(1, bytes_max - self.size), deadline)
+        now = time.monotonic()
+        if lines or self.copy.finished or self.copy.blocked:
+            self.heard_at = now
+        elif now - self.heard_at > SILENCE_S_MAX:
+            raise error("connection_lost")
+        self.lines += lines
+        self.size += size
+        if self.copy.finished:
+            self.end()
+        return self.copy.finished or self.copy.blocked or self.size >= bytes_max
+
+    def piece(self, ordinal: int = 0) -> Piece:
+        """The lines received, which are dropped here."""
+        body, ends = bodies(self.lines, len(self.schema.columns))
+        self.lines, self.size = [], 0
+        return Piece(self.asked.oid, self.schema, body, ends, ordinal, self.as_of.lsn)
+
+    def cut(self) -> None:
+        """End the chunk at the last row received, since it is larger than was foreseen."""
+        body, _ = bodies(self.lines[-1:], len(self.schema.columns))
+        values = split(body[1:])[1]
+        places = {column.name: i for i, column in enumerate(self.schema.columns)}
+        self.upper = tuple(comparable(part, values[places[part.name]]) for part in self.key)
+        self.copy.abandon()
+
+    def end(self) -> None:
+        """End the transaction, if it has not ended; the connection is free for the next chunk."""
+        if self.ended:
+            return
+        if not (self.copy.finished or self.copy.blocked):
+            self.copy.abandon()
+        rollback(self.lane)
+        self.ended = True
 
 
-class ChunkReader:
-    """Chooses the next chunk and reads it. One instance per source, on its thread (I1)."""
+def rollback(lane: Session) -> None:
+    """End the transaction of a connection that runs no COPY."""
+    lane.simple("ROLLBACK", doing="ending a chunk")
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A table in a transaction that has locked it, and what its rows are read of: the table, or one
+    of its partitions."""
+
+    table: Description
+    read: Description
+
+
+class Opener:
+    """Begins chunks on the connections that it is given. On the source's thread (I1)."""
 
     def __init__(
         self,
-        session: Session,
+        query: Session,
         config: PostgresConfig,
-        *,
-        database: str,
+        server: Server,
         publication: str,
         types: Types,
-        wal_page: int,
     ) -> None:
-        self._session = session
+        self._query = query
         self._config = config
-        self._database = database
+        self._server = server
         self._publication = publication
-        self._types = types
-        self._wal_page = wal_page
-        self._job: _Job | None = None
-        self._limits: dict[int, int] = {}
+        self.types = types
         self._named: dict[int, Description] = {}
-        # The row layout is up to some times longer than COPY's text, hence a half.
-        self._bytes_max = max(1, config.batch_bytes_max // 2)
-        self._retry_at: dict[int, float] = {}
 
-    @property
-    def busy(self) -> bool:
-        """Whether a chunk is under way, so that the query connection is taken."""
-        return self._job is not None
-
-    @property
-    def holding(self) -> bool:
-        """Whether rows are held: nothing else may be returned before they are released."""
-        return self._job is not None and self._job.held
-
-    def due(self, snapshots: Snapshots, now: float) -> bool:
-        """Whether `step` has something to do."""
-        return self._job is not None or self._next(snapshots, now) is not None
-
-    def idle(self, snapshots: Snapshots) -> bool:
-        """Whether there is nothing to read, now or later."""
-        return self._job is None and not any(map(_pending, snapshots.tables.values()))
-
-    def wake_at(self, snapshots: Snapshots) -> float:
-        """When `due` may be true next, by `time.monotonic`."""
-        times = [self._retry_at.get(t.oid, 0.0) for t in snapshots.tables.values() if _pending(t)]
-        return min(times, default=0.0)
-
-    def _next(self, snapshots: Snapshots, now: float) -> TableSnapshot | None:
-        """The table to read of: one after the other, but those that cannot be read now wait."""
-        tables = [t for t in snapshots.tables.values() if self._retry_at.get(t.oid, 0.0) <= now]
-        pointed = (t for t in tables if t.pending_point() is not None)
-        return next(pointed, None) or next((t for t in tables if not t.complete), None)
-
-    def _later(self, table: TableSnapshot, pause_s: float) -> None:
-        self._retry_at[table.oid] = time.monotonic() + pause_s
-
-    def step(self, snapshots: Snapshots, deadline: float) -> Piece | None:
-        """Go on with the chunk under way or begin one; its rows, or None when there is nothing to
-        return yet. Updates the table's state in ``snapshots`` when the chunk is read."""
-        self.pay(snapshots)
-        if self._job is None:
-            table = self._next(snapshots, time.monotonic())
-            if table is None or not self._begin(table, snapshots):
-                return None
-        job = self._job
-        assert job is not None
-        lines, size = job.copy.read(max(1, self._bytes_max - job.size), deadline)
-        job.lines += lines
-        job.size += size
-        if job.copy.blocked:
-            self._rollback()
-            self._later(job.table, LOCKED_RETRY_S)
-            self._job = None
-            return None
-        full = job.size >= self._bytes_max
-        if not job.copy.finished and not full:
-            return None
-        if job.limit or job.point is not None:
-            return self._end_of_chunk(job)
-        return self._part_of_whole(job)
-
-    def pay(self, snapshots: Snapshots) -> None:
-        """Forget owed transactions that have become visible, where too many are remembered."""
-        if self._job is not None or all(
-            len(table.owed) <= OWED_MAX for table in snapshots.tables.values()
-        ):
-            return
-        rows = self._session.rows("SELECT pg_current_snapshot()", doing="reading the snapshot")
-        visible = Visible.parse(str(rows[0][0]))
-        for table in snapshots.tables.values():
-            table.owed = {xid for xid in table.owed if not visible.sees(xid)}
-
-    def _begin(self, table: TableSnapshot, snapshots: Snapshots) -> bool:
-        """Lock, look, and start the COPY. False: not now."""
-        found = self._locked(table, snapshots)
-        if found is None:
-            return False
-        row = self._session.rows(
-            "SELECT pg_current_snapshot(), pg_current_wal_insert_lsn()", doing="reading a snapshot"
-        )[0]
-        as_of = AsOf(Visible.parse(str(row[0])), page_start(lsn_value(str(row[1])), self._wal_page))
-        if not table.ready(as_of.visible):
-            self._rollback()
-            self._later(table, RETRY_S)
-            return False
-        key = key_parts(found, self._types)
-        key = key if all(part.kind for part in key) else ()
-        if table.begun and key != table.key:
-            table.wipe = table.wipe or bool(table.chunks) or table.low is not None
-            table.restart()
-        table.begun, table.key = True, key
-        schema = schema_of_table(self._database, found, self._types, self._config.columns)
-        point = table.pending_point()
-        limit = 0
-        if key and point is None:
-            limit = self._limits.setdefault(table.oid, self._config.chunk_rows)
-            self._session.simple(_BY_INDEX, doing="reading a chunk")
-        user = self._session.facts["user"]
-        copy = CopyOut(
-            self._session,
-            select(found, schema, table, limit, point),
-            doing=f"reading table {schema.name}",
-            statement=f'GRANT SELECT ON {schema.name} TO "{user}"; with row security also ALTER '
-            f'ROLE "{user}" BYPASSRLS',
-        )
-        self._job = _Job(table, schema, as_of, copy, limit, point, table.wipe and point is None)
-        return True
-
-    def _locked(self, table: TableSnapshot, snapshots: Snapshots) -> Description | None:
-        """Begin a transaction and lock the table; None if it cannot be locked now or is gone."""
-        named = self._named.pop(table.oid, None)
-        named = named or describe(self._session, table.oid)
+    def lock(self, lane: Session, oid: int, part: int = 0) -> Locked | float | None:
+        """Begin a transaction and lock the table. None: it is gone; a number: try again after so
+        many seconds."""
+        target = part or oid
+        named = self._named.pop(target, None) or catalog.describe(lane, target)
         if named is None:
-            del snapshots.tables[table.oid]
-            snapshots.done.add(table.oid)
             return None
-        state = self._session.simple(
+        state = lane.simple(
             _BEGIN.format(table=relation(named)),
             doing=f"locking table {named.schema}.{named.name}",
             tolerate=("42P01", "3F000", "55P03", "42501"),
         )
         if state == "42501":
-            name = f"{named.schema}.{named.name}"
-            raise error("select_privilege", **self._session.facts, table=name)
+            raise error(
+                "select_privilege", **self._query.facts, table=f"{named.schema}.{named.name}"
+            )
         found = None
         if not isinstance(state, str):
-            found = describe(self._session, table.oid, self._publication)
+            found = catalog.describe(lane, target, "" if part else self._publication)
         # Renamed meanwhile: another table may have been locked.
         if found is None or (found.schema, found.name) != (named.schema, named.name):
-            self._rollback()
-            self._later(table, LOCKED_RETRY_S if state == "55P03" else RETRY_S)
+            rollback(lane)
+            return LOCKED_RETRY_S if state == "55P03" else RENAMED_RETRY_S
+        self._named[target] = found
+        root = catalog.describe(lane, oid, self._publication) if part else found
+        if root is None:
+            rollback(lane)
             return None
-        self._named[table.oid] = found
-        return found
+        return Locked(root, found)
 
-    def _rollback(self) -> None:
-        self._session.simple("ROLLBACK", doing="ending a chunk")
+    def as_of(self, lane: Session, *, flushed: bool = False) -> AsOf:
+        """The snapshot of a transaction that has begun. Its LSN is the end of the log behind it,
+        or of what is ``flushed``: then asynchronous commits that it sees may come later."""
+        page = self._server.wal_page
+        if self._server.standby:
+            since = _lsn(self._query, "pg_last_wal_replay_lsn()")
+            xmin, until = lane.rows(
+                "SELECT pg_snapshot_xmin(pg_current_snapshot()), pg_last_wal_replay_lsn()",
+                doing="reading a snapshot",
+            )[0]
+            end = catalog.page_start(lsn_value(str(until)), page)
+            since = catalog.page_start(since, page)
+            return AsOf(Replayed(int(str(xmin)), since, end), end)
+        end_of = "pg_current_wal_flush_lsn()" if flushed else "pg_current_wal_insert_lsn()"
+        text, end_text = lane.rows(
+            f"SELECT pg_current_snapshot(), {end_of}",
+            doing="reading a snapshot",
+        )[0]
+        return AsOf(Visible.parse(str(text)), catalog.page_start(lsn_value(str(end_text)), page))
 
-    def _end_of_chunk(self, job: _Job) -> Piece:
-        """A chunk of a key range, or one row, is read."""
-        table = job.table
-        cut = not job.copy.finished
-        if cut:
-            job.copy.abandon()
-        self._rollback()
-        bodies = self._bodies(job)
-        if job.point is not None:
-            table.read_point(job.point, job.as_of)
-        else:
-            whole = not cut and len(bodies) < job.limit
-            table.read(None if whole else _last_key(table, job.schema, bodies[-1]), job.as_of)
-            if cut:
-                self._limits[table.oid] = max(1, len(bodies))
-            elif job.size < self._bytes_max // 2:
-                self._limits[table.oid] = min(self._config.chunk_rows, job.limit * 2)
-        self._job = None
-        return Piece(job.schema, bodies, 0, job.as_of.lsn, job.wipe, Stage.NONE)
+    def schema(self, found: Description) -> Schema:
+        """The schema of the rows that are captured of a table as it is now."""
+        database, columns = self._server.database, self._config.columns
+        return catalog.schema_of_table(database, found, self.types, columns)
 
-    def _part_of_whole(self, job: _Job) -> Piece:
-        """Some rows of a table that is one chunk, or its last ones."""
-        bodies = self._bodies(job)
-        stage = Stage.HOLD
-        if job.copy.finished:
-            self._rollback()
-            job.table.read(None, job.as_of)
-            stage = Stage.RELEASE if job.held else Stage.NONE
-            self._job = None
-        piece = Piece(job.schema, bodies, job.ordinal, job.as_of.lsn, job.wipe, stage)
-        job.ordinal += len(bodies)
-        job.held = True
-        job.wipe = False
-        return piece
+    def key(self, found: Description) -> tuple[KeyPart, ...]:
+        """The table's key, empty where its order cannot be reproduced here or there is none."""
+        key = catalog.key_parts(found, self.types)
+        return key if all(part.kind for part in key) else ()
 
-    def _bodies(self, job: _Job) -> list[bytes]:
-        copier = RowCopier(len(job.schema.columns))
-        bodies = list(map(copier.body, job.lines))
-        job.lines, job.size = [], 0 if job.limit == 0 else job.size
-        return bodies
+    def open(
+        self, lane: Session, locked: Locked, as_of: AsOf, key: tuple[KeyPart, ...], asked: Range
+    ) -> Chunk:
+        """Find the chunk's end and start to read it."""
+        schema = self.schema(locked.table)
+        upper: Key | None = None
+        if asked.rows:
+            lane.simple(_BY_INDEX, doing="reading a chunk")
+            bound = lane.rows(upper_bound(locked, key, asked), doing="reading a chunk's end")
+            if bound:
+                values = [str(value).encode("utf-8", "surrogateescape") for value in bound[0]]
+                upper = tuple(map(comparable, key, values))
+        user = self._query.facts["user"]
+        copy = CopyOut(
+            lane,
+            select(locked, schema, key, asked, upper),
+            doing=f"reading table {schema.name}",
+            statement=f'GRANT SELECT ON {schema.name} TO "{user}"; with row security also ALTER '
+            f'ROLE "{user}" BYPASSRLS',
+        )
+        return Chunk(lane, asked, key, schema, as_of, upper, copy)
 
 
-def _pending(table: TableSnapshot) -> bool:
-    return not table.complete or table.pending_point() is not None
+def _lsn(session: Session, expression: str) -> int:
+    rows = session.rows(f"SELECT {expression}", doing="reading the log's end")
+    return lsn_value(str(rows[0][0]))
 
 
 def relation(found: Description) -> str:
@@ -299,34 +261,50 @@ def relation(found: Description) -> str:
 
 
 def select(
-    found: Description, schema: Schema, table: TableSnapshot, limit: int, point: Key | None
+    locked: Locked, schema: Schema, key: tuple[KeyPart, ...], asked: Range, upper: Key | None
 ) -> str:
-    """The COPY of a chunk: behind the cursor in key order, one key's row, or the whole table."""
+    """The COPY of a chunk: its range in key order, one key's row, or the whole table."""
     columns = ", ".join(quoted(column.name) for column in schema.columns)
-    conditions = [f"({found.row_filter})"] if found.row_filter else []
-    names = ", ".join(quoted(part.name) for part in table.key)
+    filters = [f"({locked.table.row_filter})"] if locked.table.row_filter else []
+    if asked.where:
+        # On lines of its own: a comment in it ends there.
+        filters.append(f"(\n{asked.where}\n)")
+    names = _names(key)
     order = ""
-    if point is not None:
-        conditions.append(f"({names}) = {_tuple(table.key, point)}")
-    elif limit:
-        order = f" ORDER BY {names} LIMIT {limit}"
-        if table.cursor is not None:
-            conditions.append(f"({names}) > {_tuple(table.key, table.cursor)}")
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    rows = f"SELECT {columns} FROM {relation(found)}{where}{order}"  # noqa: S608
+    if asked.point is not None:
+        filters.append(f"({names}) = {_tuple(asked.point)}")
+    elif asked.rows:
+        order = f" ORDER BY {names}"
+        filters += _behind(names, asked.lower)
+        if upper is not None:
+            filters.append(f"({names}) <= {_tuple(upper)}")
+    where = f" WHERE {' AND '.join(filters)}" if filters else ""
+    rows = f"SELECT {columns} FROM {relation(locked.read)}{where}{order}"  # noqa: S608
     return f"COPY ({rows}) TO STDOUT"
 
 
-def _tuple(parts: tuple[KeyPart, ...], key: Key) -> str:
+def upper_bound(locked: Locked, key: tuple[KeyPart, ...], asked: Range) -> str:
+    """The query for the last key of a chunk; no row where fewer rows are left."""
+    names = _names(key)
+    behind = _behind(names, asked.lower)
+    where = f" WHERE {behind[0]}" if behind else ""
+    return (
+        f"SELECT {names} FROM {relation(locked.read)}{where} "  # noqa: S608
+        f"ORDER BY {names} OFFSET {asked.rows - 1} LIMIT 1"
+    )
+
+
+def _names(key: tuple[KeyPart, ...]) -> str:
+    return ", ".join(quoted(part.name) for part in key)
+
+
+def _behind(names: str, lower: Key | None) -> list[str]:
+    return [] if lower is None else [f"({names}) > {_tuple(lower)}"]
+
+
+def _tuple(key: Key) -> str:
     values = [
         str(value) if isinstance(value, int) else literal(value.decode("utf-8", "surrogateescape"))
         for value in key
     ]
-    assert len(values) == len(parts)
     return f"({', '.join(values)})"
-
-
-def _last_key(table: TableSnapshot, schema: Schema, body: bytes) -> Key:
-    values = split(body[1:])[1]
-    places = {column.name: i for i, column in enumerate(schema.columns)}
-    return tuple(comparable(part, values[places[part.name]]) for part in table.key)

@@ -197,6 +197,14 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "A row of table {table} does not follow the replication protocol.",
         "Look at it with `ensign dead-letters list`, and report this.",
     ),
+    "signal_unmatched": (
+        "A snapshot of {tables} was asked for, and no captured table matches.",
+        "Correct --tables: globs over schema.table of tables that the pipeline captures.",
+    ),
+    "adhoc_failed": (
+        "A snapshot that was asked for was given up: {failed}.",
+        "Look in the server's log for the statement and its error, mend it or --where, ask again.",
+    ),
     "refused": (
         "The server refused a statement (SQLSTATE {sqlstate}) while Ensign was {doing}.",
         "Look in the server's log for the statement and its error.",

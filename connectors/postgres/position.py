@@ -3,7 +3,9 @@
     {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
      "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows, 0 | 1] | absent,
      "done": [oid, ...], "members": [[oid, oid], ...], "names": [[mark, oid], ...],
-     "void": [[oid, mark], ...], "schemas": [[oid, id], ...], "tables": [{...}, ...]}
+     "void": [[oid, mark], ...], "schemas": [[oid, id], ...], "tables": [{...}, ...],
+     "asked": [{...}, ...], "tables_read": N, "rows_read": N, "looked": "...", "signal": N,
+     "paused": true}
 
 ``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
 to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
@@ -22,13 +24,13 @@ from zlib import crc32
 from connectors.postgres.catalog import KeyPart
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_text, lsn_value
-from connectors.postgres.snapshot import NEVER, AsOf, Key, TableSnapshot, Visible
+from connectors.postgres.snapshot import NEVER, Asked, AsOf, Key, TableSnapshot, parse_view
 from ensign_core.change import Position
 
 VERSION = 1
 
 LISTS = ("members", "names", "void", "schemas")
-FEW = ("looked", "signal", "paused")
+FEW = ("looked", "signal", "paused", "tables_read", "rows_read")
 """Fields of `Snapshots` by how they are written."""
 
 
@@ -64,7 +66,9 @@ class Snapshots:
     whose first chunk comes behind a truncate: what the stream still brings under it is void.
     ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` is the
     ``pg_snapshot`` in which attached partitions were last looked for, ``signal`` the number of the
-    last signal that was taken in, and while ``paused`` no chunk is read.
+    last signal that was taken in, and while ``paused`` no chunk is read. ``asked`` are the ad hoc
+    snapshots to come, in order. ``tables_read`` and ``rows_read`` count those tables that are done
+    while others are not, for the progress.
     """
 
     done: set[int] = field(default_factory=set)
@@ -76,6 +80,9 @@ class Snapshots:
     looked: str = ""
     signal: int = 0
     paused: bool = False
+    asked: list[Asked] = field(default_factory=list)
+    tables_read: int = 0
+    rows_read: int = 0
 
     def knows(self, oid: int) -> bool:
         return oid in self.done or oid in self.tables
@@ -97,6 +104,14 @@ class Snapshots:
         self.done.discard(oid)
         self.tables.pop(oid, None)
         self.members.pop(oid, None)
+        self.asked = [asked for asked in self.asked if asked.oid != oid]
+
+    def over(self, rows: int) -> None:
+        """A table was read, with so many rows."""
+        self.tables_read += 1
+        self.rows_read += rows
+        if not self.tables and not self.asked:
+            self.tables_read = self.rows_read = 0
 
     def is_void(self, oid: int, name: str) -> bool:
         return oid in self.void and self.void[oid] == mark(name)
@@ -110,6 +125,7 @@ class Snapshots:
             if table.settled:
                 del self.tables[table.oid]
                 self.done.add(table.oid)
+                self.over(table.rows)
             else:
                 following = min(following, table.next_lsn())
         return following
@@ -153,6 +169,8 @@ class PositionWriter:
         parts += [f', "{name}": {json.dumps(value)}' for name, value in few.items()]
         if snapshots.tables:
             parts.append(f', "tables": {json.dumps(list(map(_table, snapshots.tables.values())))}')
+        if snapshots.asked:
+            parts.append(f', "asked": {json.dumps(list(map(_asked, snapshots.asked)))}')
         parts.append("}")
         return Position("".join(parts).encode())
 
@@ -170,6 +188,7 @@ def decode(position: Position) -> Standpoint:
         lists: dict[str, Any] = {name: dict(found.get(name, ())) for name in LISTS}
         few: dict[str, Any] = {name: found[name] for name in FEW if name in found}
         snapshots = Snapshots(done, {table.oid: table for table in tables}, **lists, **few)
+        snapshots.asked = [_read_asked(asked) for asked in found.get("asked", ())]
         return Standpoint(origin, lsn_value(found["lsn"]), partial, snapshots)
     except (ValueError, KeyError, TypeError):
         raise error("position_damaged") from None
@@ -197,6 +216,7 @@ def _table(table: TableSnapshot) -> dict[str, Any]:
         "owed": sorted(table.owed),
         "complete": table.complete,
         "wipe": table.wipe,
+        "rows": table.rows,
     }
 
 
@@ -209,15 +229,24 @@ def _read_table(found: dict[str, Any]) -> TableSnapshot:
         cursor=_read_key(found["cursor"]),
         low=_read_key(found["low"]),
         uppers=[tuple(map(_read_value, key)) for key in found["uppers"]],
-        chunks=[AsOf(Visible.parse(text), lsn) for text, lsn in found["chunks"]],
+        chunks=[AsOf(parse_view(text), lsn) for text, lsn in found["chunks"]],
         points={
-            tuple(map(_read_value, key)): AsOf(Visible.parse(as_of[0]), as_of[1]) if as_of else None
+            tuple(map(_read_value, key)): AsOf(parse_view(as_of[0]), as_of[1]) if as_of else None
             for key, as_of in found["points"]
         },
         owed=set(found["owed"]),
         complete=found["complete"],
         wipe=found["wipe"],
+        rows=found.get("rows", 0),
     )
+
+
+def _asked(asked: Asked) -> dict[str, Any]:
+    return {**vars(asked), "cursor": _key(asked.cursor)}
+
+
+def _read_asked(found: dict[str, Any]) -> Asked:
+    return Asked(**{**found, "cursor": _read_key(found["cursor"])})
 
 
 def _key(key: Key | None) -> list[int | str] | None:

@@ -166,7 +166,8 @@ class CopyOut:
         self._started = False
         self.finished = False
         self.blocked = False
-        session.conn.send_query(sql.encode())
+        # Takes one statement only, whatever an operator's condition holds.
+        session.conn.send_query_params(sql.encode(), [])
 
     def read(self, bytes_max: int, deadline: float) -> tuple[list[bytes], int]:
         """Lines received until there are ``bytes_max`` of them, the COPY ends (`finished`), or the

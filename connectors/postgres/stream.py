@@ -22,7 +22,7 @@ from connectors.postgres.pgoutput import ROUTE_END, TAG_AT, lsn_text
 from connectors.postgres.position import Partial, Snapshots
 from connectors.postgres.relations import Relations
 from connectors.postgres.session import Session
-from connectors.postgres.snapshot import judge, judge_truncate
+from connectors.postgres.snapshot import AsOf, judge, judge_truncate
 from ensign_core.change import Op, Run, Schema, Tx
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
@@ -46,7 +46,9 @@ class Stream(Feedback, Gathering):
     """Receives what the server sends and answers it.
 
     ``lsn`` is the end of the last complete transaction, of a message outside of transactions, or of
-    a keepalive. Between `take`s the events of one batch gather here.
+    a keepalive. Between `take`s the events of one batch gather here. While there is a ``gate``, the
+    stream stops before the first transaction that it does not see. ``seen`` are the moments of
+    transactions that have begun to come, until somebody clears it.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Stream(Feedback, Gathering):
         lsn: int,
         partial: Partial | None,
         acked: int,
+        standby: bool = False,
     ) -> None:
         Feedback.__init__(self, session, config.heartbeat_s, acked)
         Gathering.__init__(self)
@@ -75,6 +78,18 @@ class Stream(Feedback, Gathering):
         self._begun: pgoutput.Begin | None = None
         self._marked = False
         self._next_lsn = snapshots.passed(lsn)
+        self._standby = standby
+        self._moment = 0
+        self._kept: bytes | None = None
+        self.gate: AsOf | None = None
+        self.seen: set[int] = set()
+
+    @property
+    def at_gate(self) -> bool:
+        """Whether all that the gate sees has come, and nothing else."""
+        if self.gate is None or self._begun is not None:
+            return False
+        return self._kept is not None or self.lsn >= self.gate.lsn
 
     @property
     def in_transaction(self) -> bool:
@@ -97,10 +112,17 @@ class Stream(Feedback, Gathering):
         passes (`time.monotonic`). Does not wait while it holds events, but within a transaction for
         at most `LINGERS_MAX` * `LINGER_S`."""
         lingers = 0
+        if self.at_gate:
+            self.unwatched()
+            return
+        if self._kept is not None:
+            # Its gate is open.
+            kept, self._kept = self._kept, None
+            self._other(kept)
         try:
             while True:
                 taken = self._take_in()
-                if self._size >= self._bytes_max:
+                if self._size >= self._bytes_max or self._kept is not None:
                     return
                 now = time.monotonic()
                 if taken:
@@ -145,7 +167,7 @@ class Stream(Feedback, Gathering):
                     self._other(data)
                     size = self._size
                     routes = self._routes
-                    if size >= size_max:
+                    if size >= size_max or self._kept is not None:
                         break
             elif count > 0:
                 taken += 1
@@ -163,7 +185,12 @@ class Stream(Feedback, Gathering):
         if tag in OPS:
             self._row(data, tag)
         elif tag == pgoutput.BEGIN:
-            self._begin(pgoutput.parse_begin(data))
+            begin = pgoutput.parse_begin(data)
+            moment = begin.final_lsn if self._standby else begin.xid
+            if self.gate is not None and not self.gate.visible.sees(moment):
+                self._kept = data
+            else:
+                self._begin(begin, moment)
         elif tag == pgoutput.COMMIT:
             self._commit(pgoutput.parse_commit(data))
         elif tag == pgoutput.RELATION:
@@ -179,8 +206,10 @@ class Stream(Feedback, Gathering):
         elif tag != pgoutput.ORIGIN:
             raise error("protocol_damaged")
 
-    def _begin(self, begin: pgoutput.Begin) -> None:
+    def _begin(self, begin: pgoutput.Begin, moment: int) -> None:
         self._begun = begin
+        self._moment = moment
+        self.seen.add(moment)
         self._tx = Tx(str(begin.xid), lsn_text(begin.final_lsn), begin.committed_at)
         self._base = -len(self._ops)
         self._skip = 0
@@ -259,8 +288,7 @@ class Stream(Feedback, Gathering):
         table = self._snapshots.tables.get(oid)
         if table is None:
             return op, body
-        assert self._begun is not None
-        return judge(table, schema, op, self._begun.xid, body)
+        return judge(table, schema, op, self._moment, body)
 
     def _set_aside(self, data: bytes, schema: Schema) -> None:
         """A row that cannot be processed: a dead letter, with the batch whose position covers it.
@@ -316,8 +344,7 @@ class Stream(Feedback, Gathering):
             return
         schema = self._schema(oid)
         table = self._snapshots.tables.get(oid)
-        assert self._begun is not None
-        if schema is None or (table is not None and not judge_truncate(table, self._begun.xid)):
+        if schema is None or (table is not None and not judge_truncate(table, self._moment)):
             self._leave_out()
         else:
             self._lead_in(oid, schema)

@@ -10,6 +10,7 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.pgoutput import lsn_value
 from connectors.postgres.position import Snapshots
 from connectors.postgres.start import Started
+from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
 
 LAG_S: Final = 2.0
@@ -38,6 +39,7 @@ class Watch:
         self._discover_at = now + config.discover_s
         self._nudge_at = now + NUDGE_S
         self._lag_at = 0.0
+        self._warnings: dict[str, EnsignError] = {}
 
     @property
     def discover_at(self) -> float:
@@ -48,6 +50,11 @@ class Watch:
     def nudge_at(self) -> float:
         """When an idle server may be made to speak next."""
         return self._nudge_at
+
+    def warn(self, warning: EnsignError) -> None:
+        """Show a warning to the operator; a later one with the same code takes its place."""
+        self._warnings[warning.code] = warning
+        self._context.progress(warnings=tuple(self._warnings.values()))
 
     def discover(self, now: float) -> bool:
         """Look for new tables when it is time; whether any were taken up."""

@@ -158,6 +158,8 @@ class Capture:
 
 Row = tuple[Value, ...]
 
+ROWS = (Op.SNAPSHOT, Op.INSERT, Op.UPDATE, Op.DELETE)
+
 
 def fold(seen: list[Seen]) -> dict[Row, dict[str, Value]]:
     """The state that the events make, by key. Raises where an event does not fit: a base for a key
@@ -167,6 +169,8 @@ def fold(seen: list[Seen]) -> dict[Row, dict[str, Value]]:
         names = [event.schema.columns[i].name for i in event.schema.key]
         if event.op is Op.TRUNCATE:
             state.clear()
+            continue
+        if event.op not in ROWS:
             continue
         after = event.new
         before = event.old if event.old is not None else after

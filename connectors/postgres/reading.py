@@ -1,0 +1,320 @@
+"""Reads the tables whose snapshot is under way, chunk after chunk, on several connections.
+
+While the rows of one chunk are taken in, the server reads the next ones already. A chunk counts
+only when its rows are returned; changes that the stream brings until then are suppressed as those
+of unread keys, and the chunk is taken again if its snapshot does not see all of them. Where that
+happens the stream is not read while chunks are under way, so that a table that is changed all the
+time is read as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+from connectors.postgres.chunks import Chunk, Opener, Piece, Range, rollback
+from connectors.postgres.config import PostgresConfig
+from connectors.postgres.lanes import Lanes
+from connectors.postgres.position import Snapshots
+from connectors.postgres.session import Session
+from connectors.postgres.snapshot import OWED_MAX, AsOf, Key, Replayed, TableSnapshot, Visible
+from ensign_core.change import Stage
+
+RETRY_S: Final = 0.05
+"""The pause after which a chunk is tried again whose snapshot was too early."""
+
+FIRST_ROWS: Final = 1000
+"""Rows of a table's first chunks, which tell how long a row is."""
+
+FILL: Final = 0.4
+"""How much of `batch_bytes_max` the text of a chunk's rows is meant to have: the row layout is up
+to some times longer, and rows vary."""
+
+CAREFUL_CHUNKS: Final = 32
+"""For how many chunks the stream waits after one had to be taken again."""
+
+TURN_S: Final = 0.005
+"""How long the reader waits for rows while the stream may have something too."""
+
+
+class SnapshotReader:
+    """Implements the chunks of `Snapshots.tables`. One per source, on its thread (I1)."""
+
+    def __init__(
+        self, query: Session, config: PostgresConfig, opener: Opener, lanes: Lanes, *, standby: bool
+    ) -> None:
+        self._query = query
+        self._config = config
+        self._opener = opener
+        self._lanes = lanes
+        self._standby = standby
+        self._under_way: deque[Chunk] = deque()
+        self._rows: dict[int, int] = {}
+        self._alone: set[int] = set()
+        self._retry_at: dict[int, float] = {}
+        self._careful = 0
+        self._round_begun = False
+        self._held = 0
+        self.reached = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether chunks are under way."""
+        return bool(self._under_way)
+
+    @property
+    def holding(self) -> bool:
+        """Whether rows are held: nothing else may be returned before they are released."""
+        return self._held > 0
+
+    @property
+    def gate(self) -> AsOf | None:
+        """On a standby, the moment that the stream must not pass before `step` is called again with
+        ``reached``: there a chunk's rows are put where the stream stands at it."""
+        if not (self._standby and self._under_way):
+            return None
+        view, lsn = self._under_way[0].as_of
+        assert isinstance(view, Replayed)
+        # What may be visible has to come first: if it touched an unread key, the chunk is void.
+        return AsOf(view._replace(since=view.until), lsn)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether the stream must not be read now."""
+        if not self._under_way:
+            return False
+        if self._standby:
+            return self.reached
+        head = self._under_way[0]
+        return self._careful > 0 or head.whole or head.asked.point is not None
+
+    def due(self, snapshots: Snapshots, now: float) -> bool:
+        """Whether `step` has something to do."""
+        return bool(self._under_way) or (
+            not snapshots.paused and self._next(snapshots, now) is not None
+        )
+
+    def idle(self, snapshots: Snapshots) -> bool:
+        """Whether there is nothing to read, now or later."""
+        return not self._under_way and (
+            snapshots.paused or not any(map(_pending, snapshots.tables.values()))
+        )
+
+    def wake_at(self, snapshots: Snapshots) -> float:
+        """When `due` may be true next, by `time.monotonic`."""
+        if self._under_way:
+            return 0.0
+        times = [self._retry_at.get(t.oid, 0.0) for t in snapshots.tables.values() if _pending(t)]
+        return min(times, default=0.0)
+
+    def step(self, snapshots: Snapshots, deadline: float) -> Piece | None:
+        """Go on with the chunks under way and begin others; the rows of the first one when they
+        are all there, or None. Updates the table's state in ``snapshots`` with them."""
+        self._pay(snapshots)
+        self._fill(snapshots)
+        if not self._under_way:
+            return None
+        head = self._under_way[0]
+        if self._standby and head.whole and not self.reached:
+            return None
+        if not self.exclusive:
+            deadline = min(deadline, time.monotonic() + TURN_S)
+        if not head.receive(self._bytes_max(head), deadline):
+            return None
+        if self._standby and not self.reached:
+            return None
+        if head.copy.blocked:
+            table = snapshots.tables.get(head.asked.oid)
+            self._drop(head.asked.oid)
+            self._later(table, RETRY_S * 10)
+            return None
+        return self._part_of_whole(head, snapshots) if head.whole else self._end(head, snapshots)
+
+    def _bytes_max(self, chunk: Chunk) -> int:
+        return max(1, int(self._config.batch_bytes_max * (FILL if chunk.whole else 1)))
+
+    def abandon(self) -> None:
+        """Give up the chunks under way: their rows are read again later. Not while `holding`."""
+        for oid in {chunk.asked.oid for chunk in self._under_way}:
+            self._drop(oid)
+
+    def _drop(self, oid: int) -> None:
+        """Give up a table's chunks."""
+        for chunk in [c for c in self._under_way if c.asked.oid == oid]:
+            self._under_way.remove(chunk)
+            chunk.end()
+            self._lanes.give(chunk.lane)
+
+    def _pay(self, snapshots: Snapshots) -> None:
+        """Forget owed transactions that have become visible, where too many are remembered."""
+        if self._standby or all(len(t.owed) <= OWED_MAX for t in snapshots.tables.values()):
+            return
+        rows = self._query.rows("SELECT pg_current_snapshot()", doing="reading the snapshot")
+        visible = Visible.parse(str(rows[0][0]))
+        oldest = [chunk.as_of.visible for chunk in list(self._under_way)[:1]]
+        for table in snapshots.tables.values():
+            table.owed = {
+                moment for moment in table.owed
+                if not visible.sees(moment) or not all(view.sees(moment) for view in oldest)
+            }  # fmt: skip
+
+    def _fill(self, snapshots: Snapshots) -> None:
+        """Begin chunks while there are connections for them. Where the stream waits, those of one
+        round begin together."""
+        if not self._under_way:
+            self._round_begun = False
+        if self._round_begun and self._careful:
+            return
+        lanes = 1 if self._standby else self._lanes.count
+        while len(self._under_way) < lanes and not snapshots.paused:
+            table = self._next(snapshots, time.monotonic())
+            if table is None or not self._begin(table, snapshots):
+                break
+        self._round_begun = bool(self._under_way)
+
+    def _next(self, snapshots: Snapshots, now: float) -> TableSnapshot | None:
+        """The table to begin a chunk of: one after the other, but those that cannot be read now
+        wait, and those that are read in one chunk are read alone."""
+        tables = [t for t in snapshots.tables.values() if self._retry_at.get(t.oid, 0.0) <= now]
+        if not self._under_way:
+            pointed = (t for t in tables if t.pending_point() is not None)
+            return next(pointed, None) or next((t for t in tables if not t.complete), None)
+        head = self._under_way[0]
+        if head.whole or head.asked.point is not None:
+            return None
+        last = {chunk.asked.oid: chunk for chunk in self._under_way}
+        for table in tables:
+            ended = table.oid in last and last[table.oid].upper is None
+            if not (table.complete or ended or table.points or table.oid in self._alone):
+                return table
+        return None
+
+    def _later(self, table: TableSnapshot | None, pause_s: float) -> None:
+        if table is not None:
+            self._retry_at[table.oid] = time.monotonic() + pause_s
+
+    def _begin(self, table: TableSnapshot, snapshots: Snapshots) -> bool:
+        """Lock, look, and start the COPY. False: not now."""
+        lane = self._lanes.take()
+        if lane is None:
+            return False
+        chunk = self._opened(lane, table, snapshots)
+        if chunk is None:
+            self._lanes.give(lane)
+            return False
+        self._under_way.append(chunk)
+        return True
+
+    def _opened(self, lane: Session, table: TableSnapshot, snapshots: Snapshots) -> Chunk | None:
+        locked = self._opener.lock(lane, table.oid)
+        if locked is None:
+            del snapshots.tables[table.oid]
+            snapshots.done.add(table.oid)
+            return None
+        if isinstance(locked, float):
+            self._later(table, locked)
+            return None
+        as_of = self._opener.as_of(lane)
+        key = self._opener.key(locked.table)
+        alone = not key and bool(self._under_way)
+        if alone or not table.ready(as_of.visible):
+            rollback(lane)
+            if alone:
+                self._alone.add(table.oid)
+            else:
+                self._later(table, RETRY_S)
+            return None
+        if table.begun and key != table.key:
+            self._drop(table.oid)
+            table.wipe = table.wipe or bool(table.chunks) or table.low is not None
+            table.restart()
+        table.begun, table.key = True, key
+        return self._opener.open(lane, locked, as_of, key, self._range(table))
+
+    def _range(self, table: TableSnapshot) -> Range:
+        point = table.pending_point()
+        if not table.key or point is not None:
+            return Range(table.oid, point=point)
+        rows = self._rows.get(table.oid, min(FIRST_ROWS, self._config.chunk_rows))
+        return Range(table.oid, lower=self._planned(table), rows=rows)
+
+    def _planned(self, table: TableSnapshot) -> Key | None:
+        """Up to where the table will have been read by the chunks under way."""
+        uppers = [chunk.upper for chunk in self._under_way if chunk.asked.oid == table.oid]
+        return uppers[-1] if uppers else table.cursor
+
+    def _end(self, chunk: Chunk, snapshots: Snapshots) -> Piece | None:
+        """A chunk of a key range, or one row, is there."""
+        asked = chunk.asked
+        table = snapshots.tables.get(asked.oid)
+        if table is None or not _counts(chunk, table):
+            self._drop(asked.oid)
+            self._careful = CAREFUL_CHUNKS
+            if table is not None and self._standby:
+                self._later(table, RETRY_S)
+            return None
+        self._careful = max(0, self._careful - 1)
+        if not chunk.copy.finished:
+            chunk.cut()
+        self._under_way.popleft()
+        chunk.end()
+        self._lanes.give(chunk.lane)
+        lines, size = len(chunk.lines), chunk.size
+        piece = chunk.piece()._replace(wipe=table.wipe and asked.point is None)
+        if asked.point is not None:
+            table.read_point(asked.point, chunk.as_of)
+            return piece
+        table.read(chunk.upper, chunk.as_of, lines)
+        if any(c.asked.lower != self._behind(c, table) for c in self._under_way):
+            self._drop(asked.oid)
+        if lines:
+            fit = int(FILL * self._config.batch_bytes_max * lines / max(1, size))
+            self._rows[asked.oid] = max(1, min(self._config.chunk_rows, fit))
+        return piece
+
+    def _behind(self, chunk: Chunk, table: TableSnapshot) -> Key | None:
+        """Where a chunk must begin that follows those before it."""
+        if chunk.asked.oid != table.oid:
+            return chunk.asked.lower
+        before = [c for c in self._under_way if c.asked.oid == table.oid]
+        place = before.index(chunk)
+        return before[place - 1].upper if place else table.cursor
+
+    def _part_of_whole(self, chunk: Chunk, snapshots: Snapshots) -> Piece | None:
+        """Some rows of a table that is one chunk, or its last ones."""
+        table = snapshots.tables.get(chunk.asked.oid)
+        if not self._held and (table is None or not _counts(chunk, table)):
+            self._drop(chunk.asked.oid)
+            self._later(table, RETRY_S)
+            return None
+        assert table is not None
+        rows = len(chunk.lines)
+        piece = chunk.piece(self._held and self._held - 1)
+        wipe = table.wipe and not self._held
+        if not chunk.copy.finished:
+            self._held = (self._held or 1) + rows
+            table.rows += rows
+            return piece._replace(wipe=wipe, stage=Stage.HOLD)
+        self._under_way.popleft()
+        chunk.end()
+        self._lanes.give(chunk.lane)
+        table.read(None, chunk.as_of, rows)
+        stage = Stage.RELEASE if self._held else Stage.NONE
+        self._held = 0
+        return piece._replace(wipe=wipe, stage=stage)
+
+
+def _pending(table: TableSnapshot) -> bool:
+    return not table.complete or table.pending_point() is not None
+
+
+def _counts(chunk: Chunk, table: TableSnapshot) -> bool:
+    """Whether a chunk that was read may be returned: the table's state is as it was when the chunk
+    began, and its snapshot sees all that was suppressed meanwhile."""
+    asked = chunk.asked
+    if not table.begun or table.key != chunk.key or not table.ready(chunk.as_of.visible):
+        return False
+    if asked.point is not None:
+        return table.points.get(asked.point, chunk.as_of) is None
+    return not table.complete and table.cursor == asked.lower

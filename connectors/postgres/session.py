@@ -249,8 +249,11 @@ class CopyOut:
             if count == 0:
                 return False
         while not conn.is_busy():
-            if conn.get_result() is None:
+            result = conn.get_result()
+            if result is None:
                 return True
+            if result.status == pq.ExecStatus.COPY_OUT:
+                return self._dropped()  # it had not begun when it was given up
         return False
 
 

@@ -97,6 +97,8 @@ class Chunk:
         """Take in lines until there are ``bytes_max`` bytes or no more come (True), or the deadline
         passes (False); with the last one the transaction ends. Raises ``postgres.connection_lost``
         when the server has gone silent."""
+        if self.copy.finished or self.copy.blocked or self.size >= bytes_max:
+            return True
         lines, size = self.copy.read(max(1, bytes_max - self.size), deadline)
         now = time.monotonic()
         if lines or self.copy.finished or self.copy.blocked:

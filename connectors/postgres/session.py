@@ -226,6 +226,8 @@ class CopyOut:
 
     def _raise(self, result: pq.abc.PGresult | None) -> None:
         state = _state_of(result) if result is not None else "08006"
+        while self._session.conn.get_result() is not None:
+            pass  # so that the connection can go on, if it still does
         raise by_state(state, **self._facts)
 
     def abandon(self) -> None:

@@ -97,7 +97,7 @@ class Chunk:
         """Take in lines until there are ``bytes_max`` bytes or no more come (True), or the deadline
         passes (False); with the last one the transaction ends. Raises ``postgres.connection_lost``
         when the server has gone silent."""
-        if self.copy.finished or self.copy.blocked or self.size >= bytes_max:
+        if self._there(bytes_max):
             return True
         lines, size = self.copy.read(max(1, bytes_max - self.size), deadline)
         now = time.monotonic()
@@ -109,6 +109,9 @@ class Chunk:
         self.size += size
         if self.copy.finished:
             self.end()
+        return self._there(bytes_max)
+
+    def _there(self, bytes_max: int) -> bool:
         return self.copy.finished or self.copy.blocked or self.size >= bytes_max
 
     def piece(self, ordinal: int = 0) -> Piece:

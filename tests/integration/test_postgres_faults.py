@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from connectors.postgres import CONNECTOR, feedback
+from connectors.postgres import CONNECTOR, chunks, feedback
 from connectors.postgres.config import PostgresConfig
 from ensign_core.broker import Broker
 from ensign_core.change import Batch, Op
@@ -44,6 +44,7 @@ class Shop:
         self.broker = broker
         self.proxy = FaultProxy("127.0.0.1", database.server.port)
         self.met: Callable[[Batch], None] = lambda _batch: None
+        self.query_timeout_s = 60.0
         self._last = threading.Event()
         prepare(self.connect)
 
@@ -54,6 +55,7 @@ class Shop:
         config = PostgresConfig(
             type="postgres", dsn=dsn, tables=["public.*"], slot=f"slot_{self.database.name}",
             discover_s=0.3, batch_bytes_max=20_000, workers=3,
+            query_timeout_s=self.query_timeout_s,
         )  # fmt: skip
         return Plan("shop", CONNECTOR, config, lambda _schema: "shop", {})
 
@@ -162,7 +164,9 @@ def test_cut_while_rows_are_copied(shop: Shop) -> None:
 
 @pytest.mark.parametrize("when", ["snapshot", "streaming"])
 def test_server_is_silent(shop: Shop, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    monkeypatch.setattr(feedback, "SILENCE_S_MAX", 1.0)
+    for module in (feedback, chunks):
+        monkeypatch.setattr(module, "SILENCE_S_MAX", 1.0)
+    shop.query_timeout_s = 5.0
     silenced = threading.Event()
 
     def silence(batch: Batch) -> None:

@@ -184,12 +184,14 @@ C = TypeVar("C", bound=ConnectorConfig)
 class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
     disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences;
-    ``signals``: a source that heeds `Context.signals`."""
+    ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when it has
+    caught up."""
 
     name: str
     kind: Literal["source", "sink"]
     config: type[C]
     make: Callable[[C, Context], Any]
     signals: bool = field(default=False, kw_only=True)
+    ends: Callable[[C], bool] = field(default=lambda _config: False, kw_only=True)
     check: Callable[[C, str], Sequence[Finding]] = field(default=lambda _config, _pipeline: ())
     drop: Callable[[C, str], Sequence[str]] = field(default=lambda _config, _pipeline: ())

@@ -29,7 +29,14 @@ def _drop(config: PostgresConfig, pipeline: str) -> Sequence[str]:
 
 
 CONNECTOR: Connector[PostgresConfig] = Connector(
-    "postgres", "source", PostgresConfig, _make, _check, _drop, signals=True
+    "postgres",
+    "source",
+    PostgresConfig,
+    _make,
+    _check,
+    _drop,
+    signals=True,
+    ends=lambda config: config.snapshot == "only",
 )
 
 __all__ = ["CONNECTOR", "PostgresConfig"]

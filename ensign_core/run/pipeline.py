@@ -59,6 +59,7 @@ class Pipeline:
     ) -> None:
         self._broker = broker
         self._plan = plan
+        until_caught_up = until_caught_up or plan.connector.ends(plan.config)
         self._until_caught_up = until_caught_up
         self._stopping = threading.Event()
         self._ended = threading.Event()

@@ -174,7 +174,7 @@ MADE: dict[str, list[str]] = {
     "mood": ["'ok'", "'so, \"so\"'", "''", "'naïve 🙂'", "'NULL'", "'a\\b'"],
     "pair": ["ROW(1, 'a \"b\", c')", "ROW(NULL, '')", "ROW(NULL, NULL)"],
     "nested": [
-        "ROW(ROW(1, 'a'), ARRAY[ROW(1, ','), ROW(NULL, '\"')]::pair[], '2026-11-23+05', 'ok')"
+        "ROW(ROW(1, 'a'), ARRAY[ROW(1, ','), ROW(NULL, '\"')]::pair[], '2026-11-23+05', 'a\\b')"
     ],
     "percent": ["99.50", "-1.5"],
     "numbers": ["'{1,NULL}'", "'[0:1]={1,2}'"],

@@ -44,7 +44,7 @@ OWN_SETTINGS = [
 """Defaults of a database that must not change how values are written."""
 
 NUMBERS = {
-    "smallint", "integer", "bigint", "oid", "xid", "xid8", "lo",
+    "smallint", "integer", "bigint", "oid", "xid", "xid8", "cid", "lo",
     "information_schema.cardinal_number",
 }  # fmt: skip
 FLOATS = {"real", "double precision"}

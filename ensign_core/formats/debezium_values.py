@@ -7,7 +7,7 @@ Beside that stands what the engine itself emits, recorded in ``tests/fixtures/de
 different, and why:
 
 - Types that Debezium leaves out (``include.unknown.datatypes=false``) are here: as the database's
-  text in a string, as numbers where they are numbers.
+  text in a string, as numbers where they are numbers. What type it is says the topic's schema.
 - What Debezium cannot express, writes as null or stops at is the database's text in a string:
   ``NaN`` and ``Infinity`` of numeric, timestamps and intervals beyond 64 bits, dates that do not
   exist, arrays of several dimensions, money in currencies without two decimals. So are composites.

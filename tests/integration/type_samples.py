@@ -262,7 +262,7 @@ def samples(
 def _arrays(
     run: Callable[[str], list[tuple[object, ...]]], typed: dict[str, list[str]]
 ) -> dict[str, list[str]]:
-    """An array type of every type that has one: one, none, two dimensions, another lower bound."""
+    """An array type of every type that has one: none to three dimensions, other lower bounds."""
     found = {}
     for kind, values in typed.items():
         base = run(f"SELECT typarray <> 0 FROM pg_type WHERE oid = {_quoted(kind)}::regtype")
@@ -282,3 +282,4 @@ def _forms(kind: str, values: list[str]) -> Iterable[str]:
     yield f"'{{}}'::{kind}[]"
     yield f"ARRAY[ARRAY[{short[0]}], ARRAY[{short[-1]}]]::{kind}[]"
     yield f"array_fill({short[0]}, ARRAY[2], ARRAY[0])"
+    yield f"array_fill({short[0]}, ARRAY[1, 2, 1], ARRAY[2, -1, 0])"

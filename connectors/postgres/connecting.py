@@ -118,6 +118,8 @@ def connect(info: str, timeout_s: float, facts: dict[str, object]) -> pq.abc.PGc
         if sys.platform == "linux":
             conn.untrace()
         if state == pq.PollingStatus.OK:
+            if conn.parameter_status(b"server_encoding") == b"SQL_ASCII":
+                _take_any_bytes(conn, deadline, facts)
             return conn
         raise _refusal(conn, os.pread(trace.fileno(), TRACE_BYTES_MAX, 0), facts)
     except BaseException:
@@ -125,6 +127,19 @@ def connect(info: str, timeout_s: float, facts: dict[str, object]) -> pq.abc.PGc
         raise
     finally:
         trace.close()
+
+
+def _take_any_bytes(conn: pq.abc.PGconn, deadline: float, facts: dict[str, object]) -> None:
+    """A database without an encoding holds any bytes, and refuses to send those that are not UTF-8
+    to a client that asks for UTF-8. Asked for no encoding it sends what it has."""
+    conn.send_query(b"SET client_encoding TO SQL_ASCII")
+    while True:
+        while conn.is_busy():
+            if not ready(conn.socket, reading=True, deadline=deadline):
+                raise error("unreachable", **facts, reason="no answer in time")
+            conn.consume_input()
+        if conn.get_result() is None:
+            return
 
 
 def ready(socket: int, *, reading: bool, deadline: float) -> bool:

@@ -21,6 +21,7 @@ LOGICAL: Final[dict[int, Logical]] = {
     25: "text",
     26: "int",  # oid
     28: "int",  # xid
+    29: "int",  # cid
     114: "json",
     142: "text",  # xml
     700: "float",

@@ -9,7 +9,7 @@ different, and why:
 - ``source.lsn`` is the transaction's commit, not the single row's place in the log.
 - A snapshot row's ``source.ts_ms`` is the time of writing, since a snapshot has no commit.
 - ``before`` of a key-only image has the key's columns and no nulls for the rest.
-- ``money``, ``hstore``, geometric types and arrays of several dimensions stay the database's text.
+- Values: see `ensign_core.formats.debezium_values`. No column and no value is left out.
 
 A changed key gives two lines, a delete with the old key and a create with the new one. An unchanged
 value is taken from the old image when the source sent it in full, else it is the placeholder.

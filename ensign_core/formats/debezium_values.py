@@ -2,19 +2,41 @@
 
 After "Data type mappings" in the documentation of Debezium's PostgreSQL connector (3.x) with its
 defaults: ``decimal.handling.mode=precise``, ``time.precision.mode=adaptive``, ``interval`` in µs,
-``binary.handling.mode=bytes``. What Debezium cannot express or stops at is written as the
-database's text in a string: ``NaN`` and ``Infinity`` of numeric, dates that do not exist.
+``binary.handling.mode=bytes``, ``hstore.handling.mode=json``, ``money.fraction.digits=2``.
+Beside that stands what the engine itself emits, recorded in ``tests/fixtures/debezium``. What is
+different, and why:
+
+- Types that Debezium leaves out (``include.unknown.datatypes=false``) are here: as the database's
+  text in a string, as numbers where they are numbers. What type it is says the topic's schema.
+- What Debezium cannot express, writes as null or stops at is the database's text in a string:
+  ``NaN`` and ``Infinity`` of numeric, timestamps and intervals beyond 64 bits, dates that do not
+  exist, arrays of several dimensions, money in currencies without two decimals. So are composites.
+- ``date`` infinities are the ends of the int32, in place of an accident of overflow; ``24:00:00Z``
+  stays itself.
+- A number without declared scale keeps its zeros: ``1.10`` has scale 2, for Debezium 1. A negative
+  scale is itself (``numeric(3,-2)``), for Debezium it is a positive one of four digits.
+- ``bit(n)`` has all its bytes, as documented; the engine leaves zeros at the end out.
+- Elements of arrays are as exact as columns are; Debezium takes days of the Julian calendar, no
+  microseconds, and no null in some. Types without an array in Debezium have one.
+- The placeholder of an unchanged value is also where Debezium has null for want of one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from functools import partial
 from typing import Final
 
 from ensign_core.change import Column, Logical
+from ensign_core.formats.arrays import DELIMITERS, elements
+from ensign_core.formats.debezium_structures import (
+    geometry,
+    hstore,
+    point,
+    sparse_vector,
+    vector,
+)
 from ensign_core.formats.temporal import (
     DAY_US,
     clock_us,
@@ -36,42 +58,61 @@ from ensign_core.formats.values import (
 PLACEHOLDER = "__debezium_unavailable_value"
 """Debezium's default ``unavailable.value.placeholder``."""
 
-_INFINITIES = {
-    "epoch_us": {"infinity": "9223372036825200000", "-infinity": "-9223372036832400000"},
-    "epoch_days": {"infinity": "2147483647", "-infinity": "-2147483648"},
-}
-"""Timestamps as the documentation gives them; dates as the ends of the int32 they are written in,
-where Debezium's own value is an accident of overflow."""
+_DAYS_INFINITE = {"infinity": "2147483647", "-infinity": "-2147483648"}
+_US_INFINITE = {"infinity": 9_223_372_036_825_200_000, "-infinity": -9_223_372_036_832_400_000}
+"""As the documentation gives them; in columns of milliseconds a thousandth of it."""
+
+_LONGS = range(-(2**63), 2**63)
 
 _INT_DIGITS_MAX = 4000
-"""Below Python's limit for reading an integer from text (4,300); longer ones go by Decimal."""
+"""Below Python's limit for reading an integer from text (4,300)."""
 
-_PRECISION = re.compile(r"\((\d+)(?:,\s*(-?\d+))?\)")
-_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^",{}]+)', re.DOTALL)
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_MODIFIER = re.compile(r"\((\d+)(?:,\s*(-?\d+))?\)")
+_ANY_MODIFIER = re.compile(r"\([\w, -]*\)")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_MONEY = re.compile(r"[^0-9]*[0-9][^A-Za-z]*[.,][0-9]{2}(?![0-9.,])[^0-9]*", re.ASCII)
 
 
 def render(column: Column) -> Render:
-    """How a column is written. Kinds of types that share a logical type, such as bit strings and
-    arrays, are told apart by the native name."""
+    """How a column is written. Types that share a logical type, such as bit strings and arrays, are
+    told apart by the native name."""
     native = column.native
     if native.endswith("[]"):
-        return _array_render(column)
-    if native.startswith("bit"):
-        return _bits_render(native)
-    if native == "oid":
-        return None
-    if column.logical in _TEMPORAL:
-        return partial(_or_text, _TEMPORAL[column.logical](native))
-    if column.logical == "decimal":
-        return partial(_or_text, _decimal_render(native))
-    return _PLAIN.get(column.logical, quote)
+        return _array_render(native[:-2])
+    return _render(native, column.logical)
+
+
+def _render(native: str, logical: Logical) -> Render:
+    base = _base(native)
+    if base in ("bit", "bit varying"):
+        return partial(_or_text, _bits(native))
+    special = _SPECIAL.get(base)
+    if special is None and "." in base:
+        # Types of extensions come with the schema that they are in.
+        special = _OF_EXTENSIONS.get(base.rpartition(".")[2])
+    if special is not None:
+        return partial(_or_text, special)
+    if logical in _TEMPORAL:
+        return partial(_or_text, _TEMPORAL[logical](native))
+    if logical == "decimal":
+        return partial(_or_text, _decimal(native))
+    return _PLAIN.get(logical, quote)
+
+
+def _base(native: str) -> str:
+    """The name of a type without its modifier."""
+    return _ANY_MODIFIER.sub("", native, count=1)
 
 
 def placeholder(column: Column) -> str:
-    """What stands for a value that the source left out because it did not change."""
+    """What stands for a value that the source left out because it did not change: of the column's
+    own type where Debezium has such a one, else the string."""
+    if column.native.endswith("[]"):
+        return _PLACEHOLDERS_ARRAYS.get(_base(column.native[:-2]), f'["{PLACEHOLDER}"]')
     if column.logical == "bytes":
-        return f'"{base64_text(PLACEHOLDER.encode())}"'
+        return _BYTES_PLACEHOLDER
+    if column.native.endswith(".hstore"):
+        return quote(f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}')
     return f'"{PLACEHOLDER}"'
 
 
@@ -88,26 +129,36 @@ def unscaled(text: str, scale: int) -> str:
     whole, _, fraction = text.partition(".")
     if len(fraction) == scale and len(text) <= _INT_DIGITS_MAX:
         digits = int(whole + fraction)
+    elif _NUMBER.fullmatch(text):
+        figures = _scaled(whole.lstrip("-") + fraction, scale - len(fraction))
+        digits = -_integer(figures) if text[0] == "-" else _integer(figures)
     else:
-        sign, figures, exponent = Decimal(text).as_tuple()
-        if not isinstance(exponent, int) or exponent + scale < 0:
-            digits = _shifted(text, scale)
-        else:
-            digits = int(Decimal((sign, figures, 0))) * 10 ** (exponent + scale)
+        raise ValueError
     bits = (digits + 1 if digits < 0 else digits).bit_length()
     return base64_text(digits.to_bytes(bits // 8 + 1, "big", signed=True))
 
 
-def _shifted(text: str, scale: int) -> int:
-    """For a negative scale, ``numeric(3,-2)``: the zeros at the end go."""
-    value = Decimal(text).scaleb(scale)
-    if value != int(value):
+def _scaled(figures: str, zeros: int) -> str:
+    """Figures with so many more zeros at the end, or fewer, as ``numeric(3,-2)`` has."""
+    if zeros >= 0:
+        return figures + "0" * zeros
+    if figures[zeros:].strip("0"):
         raise ValueError
-    return int(value)
+    return figures[:zeros] or "0"
 
 
-def _decimal_render(native: str) -> Callable[[str], str]:
-    match = _PRECISION.search(native)
+def _integer(figures: str) -> int:
+    """Any number of figures, in parts that Python reads in one go; by halves, which is fast."""
+    if len(figures) <= _INT_DIGITS_MAX:
+        return int(figures)
+    middle = len(figures) // 2
+    low = figures[middle:]
+    power: int = 10 ** len(low)
+    return _integer(figures[:middle]) * power + _integer(low)
+
+
+def _decimal(native: str) -> Callable[[str], str]:
+    match = _MODIFIER.search(native)
     if not match:
         return _variable_scale
     scale = int(match[2] or 0)
@@ -119,14 +170,29 @@ def _variable_scale(text: str) -> str:
     return f'{{"scale":{scale},"value":"{unscaled(text, scale)}"}}'
 
 
+def _money(text: str) -> str:
+    """Money in any ``lc_monetary`` whose amounts have two decimals: what groups digits never stands
+    two from the end. Negative ones have a minus or parentheses."""
+    if not _MONEY.fullmatch(text):
+        raise ValueError
+    digits = "".join(re.findall("[0-9]", text))
+    sign = "-" if "-" in text or "(" in text else ""
+    return f'"{unscaled(f"{sign}{digits[:-2] or 0}.{digits[-2:]}", 2)}"'
+
+
+def _long(value: int) -> str:
+    if value not in _LONGS:
+        raise ValueError
+    return str(value)
+
+
 def _date(_native: str) -> Callable[[str], str]:
-    infinities = _INFINITIES["epoch_days"]
-    return lambda text: infinities.get(text) or str(epoch_days(text))
+    return lambda text: _DAYS_INFINITE.get(text) or str(epoch_days(text))
 
 
 def _divisor(native: str) -> int:
     """Up to three digits of the fraction are written in ms, more in µs."""
-    match = _PRECISION.search(native)
+    match = _MODIFIER.search(native)
     return 1000 if match and int(match[1]) <= 3 else 1
 
 
@@ -137,12 +203,16 @@ def _time(native: str) -> Callable[[str], str]:
 
 def _timestamp(native: str) -> Callable[[str], str]:
     divisor = _divisor(native)
-    infinities = _INFINITIES["epoch_us"]
-    return lambda text: infinities.get(text) or str(epoch_us(text) // divisor)
+
+    def convert(text: str) -> str:
+        us = _US_INFINITE.get(text)
+        return _long((epoch_us(text) if us is None else us) // divisor)
+
+    return convert
 
 
 def _timestamptz(native: str) -> Callable[[str], str]:
-    match = _PRECISION.search(native)
+    match = _MODIFIER.search(native)
     digits = int(match[1]) if match else 6
     return lambda text: f'"{iso_moment(text, digits)}"'
 
@@ -157,53 +227,39 @@ def _timetz(_native: str) -> Callable[[str], str]:
 
 
 def _interval(_native: str) -> Callable[[str], str]:
-    return lambda text: str(span_us(text))
+    return lambda text: _long(span_us(text))
 
 
-def _bits_render(native: str) -> Render:
-    """``bit(1)`` is a boolean; longer ones are bytes, little end first."""
-    match = _PRECISION.search(native)
-    bits = int(match[1]) if match else 1
-    if "varying" in native:
-        return lambda text: _bits(text, len(text.lstrip("0")))
+def _bits(native: str) -> Callable[[str], str]:
+    """One bit is a boolean; more are bytes, little end first: as many as ``bit(n)`` has, as many as
+    are needed of ``bit varying``."""
+    match = _MODIFIER.search(native)
+    bits = int(match[1]) if match else 0 if "varying" in native else 1
     if bits == 1:
-        return lambda text: "true" if text == "1" else "false"
-    return lambda text: _bits(text, bits)
+        return lambda text: "true" if int(text, 2) else "false"
+    if "varying" in native:
+        return lambda text: _bytes_of_bits(text, len(text.lstrip("0")))
+    return lambda text: _bytes_of_bits(text, bits)
 
 
-def _bits(text: str, bits: int) -> str:
+def _bytes_of_bits(text: str, bits: int) -> str:
     return f'"{base64_text(int(text or "0", 2).to_bytes((bits + 7) // 8, "little"))}"'
 
 
-def _array_render(column: Column) -> Render:
-    """One-dimensional arrays of common types are lists; all others stay text."""
-    native = column.native[:-2]
-    base = native.partition("(")[0].strip()
-    logical = _ELEMENTS.get(base)
-    if "time zone" in native:
-        logical = "timestamptz" if native.endswith("with time zone") else "timestamp"
-    if logical is None:
-        return quote
-    item = render(Column(column.name, native, logical)) or str
+def _array_render(native: str) -> Render:
+    """Arrays of one dimension are lists, whatever their lower bound; all others stay text."""
+    base = _base(native)
+    logical: Logical = "interval" if base.startswith("interval") else _ELEMENTS.get(base, "other")
+    item = _render(native, logical) or str
+    delimiter = DELIMITERS.get(base.rpartition(".")[2], ",")
 
     def convert(text: str) -> str:
-        inside = text[1:-1]
-        # Bounds come before the brace, a further dimension right behind it.
-        if text[:1] != "{" or inside[:1] == "{":
+        found = elements(text, delimiter)
+        if found is None:
             return quote(text)
-        return f"[{','.join(_items(inside, item))}]"
+        return f"[{','.join(['null' if i is None else item(i) for i in found])}]"
 
-    return convert
-
-
-def _items(inside: str, item: Callable[[str], str]) -> list[str]:
-    """The elements of an array's text (PostgreSQL documentation, "Array Input and Output Syntax"):
-    a quoted element has backslashes before quotes and backslashes, a bare NULL is null."""
-    return [
-        item(bare) if bare and bare != "NULL" else "null" if bare
-        else item(_ESCAPED.sub(r"\1", quoted))
-        for quoted, bare in _ITEM.findall(inside)
-    ]  # fmt: skip
+    return partial(_or_text, convert)
 
 
 _PLAIN: Final[dict[Logical, Render]] = {
@@ -223,12 +279,37 @@ _TEMPORAL: Final[dict[Logical, Callable[[str], Callable[[str], str]]]] = {
 }
 
 _ELEMENTS: Final[dict[str, Logical]] = {
-    **dict.fromkeys(("smallint", "integer", "bigint", "int2", "int4", "int8", "oid"), "int"),
-    **dict.fromkeys(("real", "double precision", "float4", "float8"), "float"),
-    **dict.fromkeys(("text", "character varying", "varchar", "character", "bpchar"), "text"),
-    **dict.fromkeys(("uuid", "inet", "cidr", "macaddr", "citext", "json", "jsonb"), "text"),
+    **dict.fromkeys(("smallint", "integer", "bigint", "oid", "xid", "xid8", "cid"), "int"),
+    **dict.fromkeys(("real", "double precision"), "float"),
     "boolean": "bool",
     "numeric": "decimal",
-    "date": "date",
     "bytea": "bytes",
+    "date": "date",
+    "time without time zone": "time",
+    "time with time zone": "timetz",
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
 }
+"""What elements mean whose text is not simply quoted."""
+
+_SPECIAL: Final[dict[str, Callable[[str], str]]] = {"money": _money, "point": point}
+
+_OF_EXTENSIONS: Final[dict[str, Callable[[str], str]]] = {
+    "hstore": hstore,
+    "geometry": geometry,
+    "geography": geometry,
+    "vector": vector,
+    "halfvec": vector,
+    "sparsevec": sparse_vector,
+}
+
+_BYTES_PLACEHOLDER: Final = f'"{base64_text(PLACEHOLDER.encode())}"'
+_PLACEHOLDERS_ARRAYS: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        ("smallint", "integer", "bigint", "date"),
+        f"[{','.join(str(byte) for byte in PLACEHOLDER.encode())}]",
+    ),
+    "bytea": f"[{_BYTES_PLACEHOLDER}]",
+    "uuid": '["b68a35a7-17ad-35b3-af2a-ae46edb4545a"]',
+}
+"""Numbers are the placeholder's bytes; a UUID is what Java's ``nameUUIDFromBytes`` makes of it."""

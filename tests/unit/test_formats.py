@@ -19,7 +19,7 @@ from ensign_core.change import (
 )
 from ensign_core.errors import EnsignError
 from ensign_core.formats import FORMATS, formatter
-from ensign_core.formats.debezium_values import PLACEHOLDER, render
+from ensign_core.formats.debezium_values import PLACEHOLDER, placeholder, render
 from ensign_core.rows import ABSENT, Value, encode, new_image
 
 ORDERS = Schema(
@@ -302,7 +302,44 @@ DEBEZIUM: list[tuple[str, Logical, str, object]] = [
     ("integer[]", "other", "{}", []),
     ("integer[]", "other", "{{1,2},{3,4}}", "{{1,2},{3,4}}"),
     ("text[]", "other", '{{"a b"},{"c"}}', '{{"a b"},{"c"}}'),
-    ("integer[]", "other", "[0:1]={1,2}", "[0:1]={1,2}"),
+    ("integer[]", "other", "[0:1]={1,2}", [1, 2]),
+    ("integer[]", "other", "[0:1][3:3]={{1},{2}}", "[0:1][3:3]={{1},{2}}"),
+    ("box[]", "other", "{(3,4),(1,2);(3,4),(1,2)}", ["(3,4),(1,2)", "(3,4),(1,2)"]),
+    ("public.mood[]", "other", '{ok,"so, so",NULL}', ["ok", "so, so", None]),
+    ("time(0) without time zone[]", "other", "{24:00:00}", [86_400_000]),
+    ("interval[]", "other", '{"1 day",infinity}', [86_400_000_000, "infinity"]),
+    ("money", "other", "$1,234.11", "AeIT"),
+    ("money", "other", "-$0.50", "zg=="),
+    ("money", "other", "1.234,11 €", "AeIT"),
+    ("money", "other", "-0,50 €", "zg=="),
+    ("money", "other", "($0.50)", "zg=="),
+    ("money", "other", "CHF 1'234.11", "AeIT"),
+    ("money", "other", "1 234,11 kr.", "AeIT"),
+    ("money", "other", "￥1,234", "￥1,234"),
+    ("money", "other", "د.ك. 1,234.000-", "د.ك. 1,234.000-"),
+    ("money", "other", "CHF- 1’234.11", "/h3t"),
+    ("money", "other", "-1\u202f234,11 zł", "/h3t"),
+    ("timestamp(0) without time zone", "timestamp", "infinity", 9_223_372_036_825_200),
+    ("timestamp(3) without time zone", "timestamp", "-infinity", -9_223_372_036_832_400),
+    ("timestamp without time zone", "timestamp", "294276-12-31 00:00:00", "294276-12-31 00:00:00"),
+    ("interval", "interval", "-178000000 years", "-178000000 years"),
+    ("interval", "interval", "infinity", "infinity"),
+    ("bit varying(1)", "other", "1", True),
+    ("public.hstore", "other", '"a"=>"1", "b"=>NULL', '{"a":"1","b":null}'),
+    ("x.hstore", "other", '"=>"=>"\\"\\\\"', '{"=>":"\\"\\\\"}'),
+    ("public.hstore", "other", "", "{}"),
+    ("point", "other", "(1.5,-2)", {"x": 1.5, "y": -2, "wkb": "AQEAAAAAAAAAAAD4PwAAAAAAAADA",
+     "srid": None}),
+    ("public.point", "text", "(1.5,-2)", "(1.5,-2)"),
+    ("public.geometry(Point,4326)", "other", "0101000020E6100000000000000000F83F00000000000000C0",
+     {"wkb": "AQEAACDmEAAAAAAAAAAA+D8AAAAAAAAAwA==", "srid": 4326}),
+    ("public.geometry", "other", "00000000013FF00000000000004000000000000000",
+     {"wkb": "AAAAAAE/8AAAAAAAAEAAAAAAAAAA", "srid": None}),
+    ("public.geometry[]", "other", "{00:NULL}", ["00", None]),
+    ("public.vector(3)", "other", "[1,2.5,-3e-10]", [1, 2.5, -3e-10]),
+    ("public.sparsevec(5)", "other", "{1:1.5,5:-2}/5",
+     {"dimensions": 5, "vector": [[1, 1.5], [5, -2]]}),
+    ("public.vector", "other", "(1,2)", "(1,2)"),
 ]  # fmt: skip
 
 
@@ -311,6 +348,21 @@ def test_debezium_values(native: str, logical: Logical, text: str, expected: obj
     function = render(Column("c", native, logical))
     found = json.loads(function(text) if function else text)
     assert (type(found), found) == (type(expected), expected)
+
+
+UNAVAILABLE: list[tuple[str, Logical, object]] = [
+    ("text", "text", PLACEHOLDER),
+    ("public.hstore", "other", json.dumps({PLACEHOLDER: PLACEHOLDER}, separators=(",", ":"))),
+    ("text[]", "other", [PLACEHOLDER]),
+    ("bigint[]", "other", list(PLACEHOLDER.encode())),
+    ("uuid[]", "other", ["b68a35a7-17ad-35b3-af2a-ae46edb4545a"]),
+    ("bytea[]", "other", ["X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="]),
+]
+
+
+@pytest.mark.parametrize(("native", "logical", "expected"), UNAVAILABLE)
+def test_debezium_placeholders(native: str, logical: Logical, expected: object) -> None:
+    assert json.loads(placeholder(Column("c", native, logical))) == expected
 
 
 def test_a_very_long_decimal() -> None:

@@ -6,11 +6,24 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t
 
 from ensign_core.rows.table cimport Image, RowTable
-from ensign_core.rows.text cimport Text, make_room, put, put_byte, put_string, release
+from ensign_core.rows.text cimport (
+    Text,
+    hold_in_bytes,
+    make_room,
+    put,
+    put_byte,
+    put_string,
+    release,
+    taken,
+)
 
 from collections.abc import Sequence
 
 from ensign_core.rows.damage import damaged
+
+cdef enum:
+    _FIRST_ROOM = 4096
+    _SAMPLE = 100
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -57,7 +70,7 @@ cdef class Lines:
         self.marks = tuple(marks)
         self.old, self.new, self.texts = Image(), Image(), Texts()
         self.body = bytes(batch.body)
-        make_room(&self.line, 1024)
+        hold_in_bytes(&self.line, _FIRST_ROOM)
 
     def __dealloc__(self):
         release(&self.line)
@@ -120,12 +133,15 @@ cdef class Lines:
                 table = self.tables[number]
                 self.put_line(index, op, number, table, mark, body + at, body + end)
             at = end
+            if index == _SAMPLE:
+                # Room for all lines, if they are like the first: large texts grow at a price.
+                make_room(&self.line, self.line.size // _SAMPLE * (count - index))
         return 0
 
     cdef tuple written(self, batch):
         """The lines and the indexes of their events."""
         self.walk(batch)
-        self.texts.block = PyBytes_FromStringAndSize(self.line.data, self.line.size)
+        self.texts.block = taken(&self.line)
         return self.texts, range(self.count) if self.indexes is None else self.indexes
 
 

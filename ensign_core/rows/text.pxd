@@ -4,34 +4,71 @@ JSON is written as the plain functions of `ensign_core.formats.values` write it:
 escapes of Python's own encoder, base64 of RFC 4648, section 4.
 """
 
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_DECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    PyObject *new_bytes "PyBytes_FromStringAndSize" (const char *, Py_ssize_t size) except NULL
+    char *data_of "PyBytes_AS_STRING" (PyObject *data) noexcept
+    int resize "_PyBytes_Resize" (PyObject **data, Py_ssize_t size) except -1
 
 cdef struct Text:
     char *data
     Py_ssize_t size
     Py_ssize_t room
+    # Holds the data if it is to become an object of Python without being copied, else NULL.
+    PyObject *bytes
 
 
 cdef inline int make_room(Text *text, Py_ssize_t more) except -1:
     """Whoever writes behind ``size`` has asked for the room here."""
-    cdef Py_ssize_t room
+    return 0 if text.room - text.size >= more else grow(text, more)
+
+
+cdef inline int grow(Text *text, Py_ssize_t more) except -1:
+    cdef Py_ssize_t room = text.size + more
     cdef char *data
-    if text.room - text.size >= more:
-        return 0
-    room = text.size + more
     room += room >> 1
-    data = <char *> realloc(text.data, room)
-    if data == NULL:
-        raise MemoryError
+    if text.bytes != NULL:
+        # What fails here leaves no object behind.
+        text.data, text.room = NULL, 0
+        resize(&text.bytes, room)
+        data = data_of(text.bytes)
+    else:
+        data = <char *> realloc(text.data, room)
+        if data == NULL:
+            raise MemoryError
     text.data = data
     text.room = room
     return 0
 
 
+cdef inline int hold_in_bytes(Text *text, Py_ssize_t room) except -1:
+    """Begin a text that `taken` takes."""
+    text.bytes = new_bytes(NULL, room)
+    text.data, text.room = data_of(text.bytes), room
+    return 0
+
+
+cdef inline bytes taken(Text *text):
+    """What was written, which is then gone from here."""
+    cdef PyObject *found = text.bytes
+    text.data, text.bytes, text.room = NULL, NULL, 0
+    resize(&found, text.size)
+    text.size = 0
+    result = <bytes> found
+    Py_DECREF(result)
+    return result
+
+
 cdef inline void release(Text *text) noexcept:
-    free(text.data)
+    if text.bytes != NULL:
+        Py_CLEAR(text.bytes)
+    else:
+        free(text.data)
     text.data = NULL
     text.size = text.room = 0
 

@@ -1,23 +1,21 @@
 """The compiled modules; all else is in pyproject.toml. Their C is made in ``build/``."""
 
-from pathlib import Path
-
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-SOURCES = sorted(
-    path.as_posix()
-    for folder in ("ensign_core", "connectors")
-    for path in Path(folder).rglob("*.pyx")
+MODULES = (
+    "ensign_core.rows.layout",
+    "ensign_core.rows.table",
+    "ensign_core.rows.lines",
+    "ensign_core.rows.json",
+    "connectors.postgres.copylines",
 )
 
 setup(
     ext_modules=cythonize(
         [
-            Extension(
-                source.removesuffix(".pyx").replace("/", "."), [source], extra_compile_args=["-O3"]
-            )
-            for source in SOURCES
+            Extension(name, [f"{name.replace('.', '/')}.pyx"], extra_compile_args=["-O3", "-g0"])
+            for name in MODULES
         ],
         build_dir="build/cython",
         compiler_directives={"language_level": 3},

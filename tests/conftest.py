@@ -19,7 +19,9 @@ EVERY_VERSION = "every_version"
 def pytest_configure(config: pytest.Config) -> None:
     if stale := [source for source in compiled_sources() if not is_built(source)]:
         names = ", ".join(source.relative_to(ROOT).as_posix() for source in stale)
-        raise pytest.UsageError(f"changed since it was compiled, run `make check`: {names}")
+        raise pytest.UsageError(
+            f"to be compiled, by `make check` or `pip install --editable '.[dev]'`: {names}"
+        )
     config.addinivalue_line(
         "markers",
         f"{EVERY_VERSION}: run on every PostgreSQL found, not on the oldest and the newest only",

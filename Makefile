@@ -11,6 +11,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 export PIP_ROOT_USER_ACTION := ignore
 
+# What is compiled (Cython): installing builds it, in place, so whoever changes it installs again.
+COMPILED := setup.py $(shell find ensign_core connectors -name '*.pyx' -o -name '*.pxd')
+
+COMPILES := command -v $${CC:-gcc} >/dev/null && $(BIN)/python -c 'import pathlib, sys, sysconfig; \
+  sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())'
+
 .PHONY: demo test check bench clean postgresql
 
 demo: $(VENV)/.demo
@@ -32,10 +38,11 @@ bench: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .ruff_cache
+	find ensign_core connectors -name '*.so' -delete
 	find ensign_core connectors tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp per set of extras: the second run installs nothing until pyproject.toml changes.
-$(VENV)/.dev $(VENV)/.demo: $(VENV)/.%: pyproject.toml | $(BIN)/python
+# A stamp per set of extras: the second run installs nothing until one of these files changes.
+$(VENV)/.dev $(VENV)/.demo: $(VENV)/.%: pyproject.toml $(COMPILED) | $(VENV)/.compiler
 	$(PIP) install --editable '.[$*]'
 	@touch $@
 
@@ -48,6 +55,13 @@ $(BIN)/python:
 	  echo 'On Debian and Ubuntu run: sudo apt-get install python3-venv' >&2; exit 1; }
 	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.compiler: | $(BIN)/python
+	@$(COMPILES) || sh .ci/apt gcc libc6-dev python3-dev || true
+	@$(COMPILES) || { \
+	  echo 'Ensign compiles its codecs: that needs gcc and the headers of this Python.' >&2; \
+	  echo 'On Debian and Ubuntu run: sudo apt-get install gcc libc6-dev python3-dev' >&2; exit 1; }
+	@touch $@
 
 # The server that Debian starts after the installation is nobody's here: tests start their own, on
 # private ports, from the same programs.

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.services.postgres import PostgresServer, ends, installations
 
+ROOT = Path(__file__).parents[1]
 EVERY_VERSION = "every_version"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if stale := [source for source in compiled_sources() if not is_built(source)]:
+        names = ", ".join(source.relative_to(ROOT).as_posix() for source in stale)
+        raise pytest.UsageError(
+            f"to be compiled, by `make check` or `pip install --editable '.[dev]'`: {names}"
+        )
     config.addinivalue_line(
         "markers",
         f"{EVERY_VERSION}: run on every PostgreSQL found, not on the oldest and the newest only",
     )
+
+
+def compiled_sources() -> list[Path]:
+    """What is compiled."""
+    return sorted(
+        f for folder in ("ensign_core", "connectors") for f in ROOT.glob(f"{folder}/**/*.pyx")
+    )
+
+
+def is_built(source: Path) -> bool:
+    """Whether there is a build for this Python that is not older than its sources."""
+    built = source.with_suffix(EXTENSION_SUFFIXES[0])
+    newest = max(path.stat().st_mtime for path in {source, *declarations(source)})
+    return built.exists() and built.stat().st_mtime >= newest
+
+
+def declarations(source: Path) -> Iterator[Path]:
+    """The declarations that a source has in it, its own among them."""
+    for name in re.findall(r"^from ([\w.]+) cimport", source.read_text(), re.MULTILINE):
+        found = ROOT.joinpath(*name.split(".")).with_suffix(".pxd")
+        if found.exists() and found != source:
+            yield found
+            yield from declarations(found)
+    if source.suffix == ".pyx" and (own := source.with_suffix(".pxd")).exists():
+        yield own
+        yield from declarations(own)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -30,15 +30,15 @@ class FileSink:
         first batch for it comes: whatever was torn was not flushed, so it does come."""
 
     def write(self, batch: Batch) -> None:
-        texts = self._formatter.lines(batch).texts
-        if not texts:
+        text = self._formatter.lines(batch).text
+        if not text:
             return
         path = self._path(batch.topic)
         output = self._outputs.get(path)
         if output is None:
             output = self._outputs[path] = Output(path)
         self._rotate_if_old(output)
-        output.append(b"\n".join(texts) + b"\n")
+        output.append(text)
         limit = self._config.rotate_bytes_max
         if limit is not None and output.size >= limit:
             output.rotate()

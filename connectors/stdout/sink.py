@@ -26,9 +26,9 @@ class StdoutSink:
         self._out = sys.stdout.buffer
 
     def write(self, batch: Batch) -> None:
-        texts = self._formatter.lines(batch).texts
-        if texts:
-            self._put(b"\n".join(texts) + b"\n")
+        text = self._formatter.lines(batch).text
+        if text:
+            self._put(text)
 
     def flush(self) -> None:
         """What was written is with the reader of the pipe or the terminal (I6); a file behind a

@@ -159,7 +159,7 @@ def read(
                     break
                 part = batch if len(batch) <= left else batch.part(0, left)
                 left -= len(part)
-                sys.stdout.buffer.writelines(text + b"\n" for text in lines.lines(part).texts)
+                sys.stdout.buffer.write(lines.lines(part).text)
             sys.stdout.buffer.flush()
 
 

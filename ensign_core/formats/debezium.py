@@ -22,14 +22,15 @@ from __future__ import annotations
 import time
 from importlib.metadata import PackageNotFoundError, version
 
-from ensign_core.change import Batch, Op, Run
+from ensign_core.change import Batch, Op, Run, Schema
 from ensign_core.formats.debezium_values import placeholder, render
 from ensign_core.formats.flat import LETTERS
-from ensign_core.formats.images import Body, Row, Table, Tables, filled, stretches
+from ensign_core.formats.images import Tables
 from ensign_core.formats.lines import Lines, inexpressible
 from ensign_core.formats.values import quote
+from ensign_core.rows import json as compiled
 
-_EVENT, _UPDATE, _TRUNCATE, _MESSAGE = Op.EVENT, Op.UPDATE, Op.TRUNCATE, Op.MESSAGE
+_MARKS = [LETTERS[op].encode() if op in LETTERS else None for op in sorted(Op)]
 
 try:
     _VERSION = f"ensign-{version('ensign')}"
@@ -39,84 +40,25 @@ except PackageNotFoundError:
 
 class DebeziumFormatter:
     def __init__(self) -> None:
-        self._tables = Tables(render)
-        self._placeholders: dict[int, Row] = {}
+        self._tables = Tables(render, placeholder)
 
     def lines(self, batch: Batch) -> Lines:
+        if Op.EVENT in batch.ops:
+            raise inexpressible("debezium", "rows", "Choose the format json, flat or raw.")
         tables = self._tables.of(batch)
-        ops, schema_ids, ends, body = batch.ops, batch.schema_ids, batch.ends, Body(batch.body)
-        texts: list[bytes] = []
-        indexes: list[int] = []
+        rows = [table.rows for table in tables]
         now_ns = time.time_ns()
         tail = f',"ts_ms":{now_ns // 1_000_000},"ts_us":{now_ns // 1000},"ts_ns":{now_ns}}}'
-        for start, stop, run in stretches(batch):
-            sources: dict[int, str] = {}
-            at = ends[start - 1] if start else 0
-            for index in range(start, stop):
-                end = ends[index]
-                op = ops[index]
-                letter = LETTERS.get(op)
-                if letter is not None:
-                    number = schema_ids[index]
-                    table = tables[number]
-                    # Rows of one transaction and table share this part; a snapshot has its own.
-                    source = sources.get(number) or _source(table, run, now_ns)
-                    sources[number] = source
-                    for change, kind in self._changes(table, body, at, end, op, letter):
-                        text = (
-                            f'{{{change},"source":{source},"transaction":null,"op":"{kind}"{tail}'
-                        )
-                        texts.append(text.encode())
-                        indexes.append(index)
-                at = end
-        return Lines(texts, indexes)
 
-    def _changes(
-        self, table: Table, body: Body, at: int, end: int, op: int, letter: str
-    ) -> list[tuple[str, str]]:
-        """Before and after with their letter: one pair, or two for a changed key."""
-        if op == _EVENT:
-            raise inexpressible("debezium", "rows", "Choose the format json, flat or raw.")
-        old, new, key_only = table.images(body, at, end)
-        if op == _MESSAGE:
-            return [(f'"message":{_object(table, new)}', letter)]
-        before = "null"
-        if old is not None:
-            before = f"{{{table.key_fields(old)}}}" if key_only else _object(table, old)
-        after = _object(table, self._whole(table, old, new, key_only))
-        if op == _UPDATE and old is not None and _key_changed(table, old, new):
-            return [
-                (f'"before":{before},"after":null', "d"),
-                (f'"before":null,"after":{after}', "c"),
-            ]
-        return [(f'"before":{before},"after":{after}', letter)]
+        def source(number: int, run: Run | None) -> bytes:
+            return source_block(tables[number].schema, run, now_ns).encode()
 
-    def _whole(self, table: Table, old: Row | None, new: Row | None, key_only: bool) -> Row | None:
-        """The new row without gaps."""
-        if new is None or all(new):
-            return new
-        if old is not None and not key_only:
-            new = filled(new, old)
-        fill = self._placeholders.get(table.schema.id)
-        if fill is None:
-            fill = [placeholder(column) for column in table.schema.columns]
-            self._placeholders[table.schema.id] = fill
-        return filled(new, fill)
+        return Lines(*compiled.debezium_lines(batch, rows, _MARKS, source, tail.encode()))
 
 
-def _object(table: Table, row: Row | None) -> str:
-    return "null" if row is None else f"{{{table.fields(row)}}}"
-
-
-def _key_changed(table: Table, old: Row, new: Row | None) -> bool:
-    if new is None or not table.key:
-        return False
-    return table.key_fields(old) != table.key_fields(filled(new, old))
-
-
-def _source(table: Table, run: Run | None, now_ns: int) -> str:
+def source_block(schema: Schema, run: Run | None, now_ns: int) -> str:
     """The source's block. It is Postgres' when the schema's name has the parts of one."""
-    names = dict(table.schema.names)
+    names = dict(schema.names)
     tx = run.tx if run else None
     committed = tx.committed_at if tx else None
     us = now_ns // 1000 if committed is None else committed
@@ -132,7 +74,7 @@ def _source(table: Table, run: Run | None, now_ns: int) -> str:
     if "schema" in names:
         text += f'"schema":{quote(names["schema"])},'
     return (
-        f'{text}"table":{quote(names.get("table", table.schema.name))},'
+        f'{text}"table":{quote(names.get("table", schema.name))},'
         f'"txId":{number},"lsn":{_lsn(tx.position) if tx else "null"},"xmin":null}}'
     )
 

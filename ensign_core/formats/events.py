@@ -55,7 +55,7 @@ def _plain(table: Table, index: int, kind: int, value: bytes) -> str:
     except UnicodeDecodeError:
         return undecodable(value)
     render = table.renders[index]
-    return text if render is None else render(text)
+    return (text if render is None else render(text)) or '""'
 
 
 def _mimetype(table: Table, kinds: bytes, values: list[bytes]) -> str | None:

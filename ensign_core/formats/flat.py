@@ -11,11 +11,15 @@ null: a target that upserts keeps what it has.
 
 from __future__ import annotations
 
-from ensign_core.change import Batch, Op, Run
+from collections.abc import Sequence
+from functools import partial
+
+from ensign_core.change import Batch, Op
 from ensign_core.formats.events import event_fields
-from ensign_core.formats.images import Body, Table, Tables, filled, stretches
-from ensign_core.formats.lines import Lines
-from ensign_core.formats.values import quote, render
+from ensign_core.formats.images import Table, Tables
+from ensign_core.formats.lines import SILENT, Lines
+from ensign_core.formats.values import render
+from ensign_core.rows import json as compiled
 
 LETTERS = {
     int(Op.SNAPSHOT): "r",
@@ -26,11 +30,11 @@ LETTERS = {
     int(Op.MESSAGE): "m",
     int(Op.EVENT): "c",
 }
-_EVENT = int(Op.EVENT)
-_MARKS = {
-    op: f'"__op":"{letter}","__deleted":{"true" if op == Op.DELETE else "false"},'
-    for op, letter in LETTERS.items()
-}
+_MARKS = [
+    None if op in SILENT
+    else f'"__op":"{LETTERS[op]}","__deleted":{"true" if op == Op.DELETE else "false"},'.encode()
+    for op in sorted(Op)
+]  # fmt: skip
 
 
 class FlatFormatter:
@@ -39,41 +43,11 @@ class FlatFormatter:
 
     def lines(self, batch: Batch) -> Lines:
         tables = self._tables.of(batch)
-        ops, schema_ids, ends, body = batch.ops, batch.schema_ids, batch.ends, Body(batch.body)
-        texts: list[bytes] = []
-        indexes: list[int] = []
-        for start, stop, run in stretches(batch):
-            shared = _shared(run)
-            at = ends[start - 1] if start else 0
-            for index in range(start, stop):
-                end = ends[index]
-                op = ops[index]
-                marks = _MARKS.get(op)
-                if marks is not None:
-                    table = tables[schema_ids[index]]
-                    if op == _EVENT:
-                        key, rest = event_fields(table, batch.body[at:end])
-                        fields = f'"key":{key}{"," if rest else ""}{rest}'
-                    else:
-                        fields = _fields(table, body, at, end)
-                    comma = "," if fields else ""
-                    texts.append(f"{{{fields}{comma}{marks}{shared}".encode())
-                    indexes.append(index)
-                at = end
-        return Lines(texts, indexes)
+        rows = [table.rows for table in tables]
+        return Lines(*compiled.flat_lines(batch, rows, _MARKS, partial(_published, tables)))
 
 
-def _fields(table: Table, body: Body, at: int, end: int) -> str:
-    old, new, key_only = table.images(body, at, end)
-    if new is not None:
-        return table.fields(new if key_only or old is None else filled(new, old))
-    if old is None:
-        return ""
-    return table.key_fields(old) if key_only else table.fields(old)
-
-
-def _shared(run: Run | None) -> str:
-    """What all events of a transaction end with."""
-    committed = run.tx.committed_at if run else None
-    ts_ms = "null" if committed is None else committed // 1000
-    return f'"__ts_ms":{ts_ms},"__position":{quote(run.tx.position) if run else "null"}}}'
+def _published(tables: Sequence[Table], number: int, body: bytes) -> str:
+    """The inside of a published event's object."""
+    key, rest = event_fields(tables[number], body)
+    return f'"key":{key}{"," if rest else ""}{rest}'

@@ -10,14 +10,19 @@ transaction, such as published ones.
 
 from __future__ import annotations
 
-from ensign_core.change import Batch, Op, Run
-from ensign_core.formats.events import event_fields
-from ensign_core.formats.images import Body, Table, Tables, stretches
-from ensign_core.formats.lines import SILENT, Lines
-from ensign_core.formats.values import instant, quote, render
+from collections.abc import Sequence
+from functools import partial
 
-_OPS = {int(op): f',"op":"{op.name.lower()}","key":' for op in Op if op not in SILENT}
-_EVENT = int(Op.EVENT)
+from ensign_core.change import Batch, Op
+from ensign_core.formats.events import event_fields
+from ensign_core.formats.images import Table, Tables
+from ensign_core.formats.lines import SILENT, Lines
+from ensign_core.formats.values import render
+from ensign_core.rows import json as compiled
+
+_MARKS = [
+    None if op in SILENT else f',"op":"{op.name.lower()}","key":'.encode() for op in sorted(Op)
+]
 
 
 class JsonFormatter:
@@ -26,62 +31,11 @@ class JsonFormatter:
 
     def lines(self, batch: Batch) -> Lines:
         tables = self._tables.of(batch)
-        ops, schema_ids, ends, body = batch.ops, batch.schema_ids, batch.ends, Body(batch.body)
-        head = f'{{"topic":{quote(batch.topic)},"offset":'
-        texts: list[bytes] = []
-        indexes: list[int] = []
-        for start, stop, run in stretches(batch):
-            before_ordinal, after_ordinal = transaction(run)
-            ordinal_shift = run.ordinal - run.start if run else 0
-            at = ends[start - 1] if start else 0
-            for index in range(start, stop):
-                end = ends[index]
-                op = _OPS.get(ops[index])
-                if op is not None:
-                    table = tables[schema_ids[index]]
-                    change = (
-                        rendered_event(table, batch.body[at:end])
-                        if ops[index] == _EVENT
-                        else rendered_row(table, body, at, end)
-                    )
-                    ordinal = index + ordinal_shift if run else ""
-                    text = (
-                        f"{head}{batch.offset + index}{op}{change},"
-                        f'"schema":{table.name},"tx":{before_ordinal}{ordinal}{after_ordinal}}}'
-                    )
-                    texts.append(text.encode())
-                    indexes.append(index)
-                at = end
-        return Lines(texts, indexes)
+        rows = [table.rows for table in tables]
+        return Lines(*compiled.json_lines(batch, rows, _MARKS, partial(_published, tables)))
 
 
-def rendered_row(table: Table, body: Body, at: int, end: int) -> str:
-    """Key to unchanged of a row's event."""
-    old, new, key_only = table.images(body, at, end)
-    key = table.key_object(old, new)
-    if old is None:
-        before = "null"
-    else:
-        before = f"{{{table.key_fields(old) if key_only else table.fields(old)}}}"
-    if new is None:
-        return f'{key},"before":{before},"after":null,"unchanged":[]'
-    unchanged = "[]" if all(new) else table.unchanged(new)
-    return f'{key},"before":{before},"after":{{{table.fields(new)}}},"unchanged":{unchanged}'
-
-
-def rendered_event(table: Table, body: bytes) -> str:
+def _published(tables: Sequence[Table], number: int, body: bytes) -> str:
     """Key to unchanged of a published event."""
-    key, fields = event_fields(table, body)
+    key, fields = event_fields(tables[number], body)
     return f'{key},"before":null,"after":{{{fields}}},"unchanged":[]'
-
-
-def transaction(run: Run | None) -> tuple[str, str]:
-    """The transaction's object before and behind the ordinal, or null in two parts."""
-    if run is None:
-        return "null", ""
-    tx = run.tx
-    number = "null" if tx.id is None else quote(tx.id)
-    return (
-        f'{{"id":{number},"position":{quote(tx.position)},"ordinal":',
-        f',"committed_at":{instant(tx.committed_at)}}}',
-    )

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from ensign_core.change import Batch, Op
 from ensign_core.errors import EnsignError
+from ensign_core.rows import lines
 
 SILENT = frozenset({Op.SCHEMA, Op.BEGIN, Op.COMMIT})
 """Ops of which no format writes a line."""
@@ -16,8 +17,16 @@ class Lines(NamedTuple):
     """``texts[i]`` is a line of the event ``indexes[i]`` of the batch. Indexes never fall: an event
     may have no line (the ops in `SILENT`) or two (a changed key in the format ``debezium``)."""
 
-    texts: list[bytes]
+    texts: Sequence[bytes]
     indexes: Sequence[int]
+
+    @property
+    def text(self) -> bytes:
+        """All of them in one piece, each with its newline: what sinks write in bulk. Costs nothing
+        but in the format ``raw``."""
+        if isinstance(self.texts, lines.Texts):
+            return self.texts.block
+        return b"".join(text + b"\n" for text in self.texts)
 
 
 class Formatter(Protocol):

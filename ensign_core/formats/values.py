@@ -2,7 +2,8 @@
 
 A `Render` takes a value's text (kind ``t`` of the row layout, decoded) and returns JSON; None
 stands for a text that is JSON already. Values of kind ``b`` go through `binary`, text that is not
-UTF-8 through `undecodable`. No JSON that these functions return is empty or holds a line break.
+UTF-8 through `undecodable`. Nothing that these functions return holds a line break; an empty text
+that would be no JSON is written as an empty string.
 
 What the sources promise, so that nothing is parsed here: an ``int`` is a decimal number without
 leading zeros, a ``float`` a number as JSON writes it or ``NaN``, ``Infinity``, ``-Infinity``, a
@@ -45,7 +46,7 @@ def undecodable(data: bytes) -> str:
 
 def number(text: str) -> str:
     """A float: its own text when it is finite, so that ``-0`` keeps its sign, else a string."""
-    return text if text[-1].isdigit() else quote(text)
+    return text if "0" <= text[-1:] <= "9" else quote(text)
 
 
 def boolean(text: str) -> str:

@@ -63,6 +63,15 @@ def told(name: str, runs: Sequence[Run]) -> str:
     )
 
 
+def per_row(name: str, runs: Sequence[Run]) -> str:
+    """One line: the least, the median and the most CPU time per row."""
+    each = [run.cpu_s * 1e6 / run.rows for run in runs]
+    return (
+        f"  {name:<34} {min(each):.2f} / {statistics.median(each):.2f} / {max(each):.2f} "
+        "µs of CPU per row (min, median, max)"
+    )
+
+
 def ratio(name: str, ours: Sequence[Run], theirs: Sequence[Run], *, of_cpu: bool = False) -> str:
     """One line: ours over theirs, run by run as they alternated."""
     pairs = [

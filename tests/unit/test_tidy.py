@@ -31,6 +31,12 @@ MODULES = {
 }
 TEXTS = {name: path.read_text() for name, path in MODULES.items()}
 TREES = {name: ast.parse(text, name) for name, text in TEXTS.items()}
+COMPILED = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for folder in ("ensign_core", "connectors")
+    for suffix in ("pyx", "pxd", "pyi")
+    for path in sorted(ROOT.glob(f"{folder}/**/*.{suffix}"))
+}
 THIS = Path(__file__).relative_to(ROOT).as_posix()
 
 
@@ -51,12 +57,30 @@ def test_size_of_functions() -> None:
     assert {name: count for name, count in lines.items() if count > FUNCTION_LINES_MAX} == {}
 
 
+def test_what_is_compiled_keeps_to_the_same_sizes() -> None:
+    """Functions are told by their first lines: a name, arguments, and a colon at the end."""
+    lines = {name: text.splitlines() for name, text in COMPILED.items()}
+    assert {name: len(found) for name, found in lines.items() if len(found) > 400} == {}
+    wide = [f"{name}:{n}" for name, found in lines.items() for n, line in enumerate(found, 1)
+            if len(line) > 100]  # fmt: skip
+    assert wide == []
+    heads = re.compile(r"^(?: {4})?(?:cdef|def|cdef inline) .*[(:]$|^\S", re.MULTILINE)
+    for name, text in COMPILED.items():
+        starts = [text[: match.start()].count("\n") for match in heads.finditer(text)]
+        ends = [*starts[1:], text.count("\n")]
+        long = [a + 1 for a, b in zip(starts, ends, strict=True) if b - a > FUNCTION_LINES_MAX + 2]
+        assert [f"{name}:{line}" for line in long] == []
+
+
 def test_names_say_something() -> None:
-    assert [n for n in TEXTS if VAGUE_NAMES & set(Path(n).with_suffix("").parts)] == []
+    names = [*TEXTS, *COMPILED]
+    assert [n for n in names if VAGUE_NAMES & set(Path(n).with_suffix("").parts)] == []
 
 
 def test_nothing_is_left_unfinished() -> None:
-    assert [n for n, text in TEXTS.items() if UNFINISHED.search(text) and n != THIS] == []
+    assert [
+        n for n, text in (TEXTS | COMPILED).items() if UNFINISHED.search(text) and n != THIS
+    ] == []
 
 
 def test_ignored_types_have_a_code_and_a_reason() -> None:

@@ -1,4 +1,8 @@
-"""Rows to and from the row layout (`ensign_core.change`): pure functions, bytes in, bytes out."""
+"""Rows to and from the row layout (`ensign_core.change`): pure functions, bytes in, bytes out.
+
+What runs for every row is compiled (Cython): `split` and `check_body`, and what writes whole
+batches as lines of JSON for `ensign_core.formats` (`table`, `lines`, `json`).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,23 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from ensign_core.change import BINARY, NULL, TEXT, UNCHANGED, Column, image_end
-from ensign_core.errors import EnsignError
+from ensign_core.change import BINARY, NULL, TEXT, Column
+from ensign_core.rows.damage import damaged
+
+try:
+    from ensign_core.rows import json, layout, lines, table
+except ImportError as missing:
+    raise ImportError(
+        "Ensign's compiled modules are not built for this Python: run `pip install .` (in a clone, "
+        "for work on it, `make check`), which needs a C compiler and Python's headers."
+    ) from missing
+
+__all__ = [
+    "ABSENT", "Unchanged", "Value", "check_body", "damaged", "decode", "encode", "json", "lines",
+    "named", "new_image", "split", "table",
+]  # fmt: skip
+
+check_body, split = layout.check_body, layout.split
 
 
 class Unchanged:
@@ -52,32 +71,6 @@ def new_image(values: Sequence[Value]) -> bytes:
     return b"N" + encode(values)
 
 
-def split(row: bytes) -> tuple[bytes, list[bytes]]:
-    """Kinds and raw values of a row: one kind byte and one value (empty for ``n`` and ``u``) per
-    column. Raises ``rows.damaged`` where the bytes do not fit the layout."""
-    try:
-        (columns,) = struct.unpack_from(">H", row)
-        kinds = bytearray(columns)
-        values: list[bytes] = []
-        at = 2
-        for i in range(columns):
-            kind = kinds[i] = row[at]
-            at += 1
-            if kind in (TEXT, BINARY):
-                end = at + 4 + int.from_bytes(row[at : at + 4], "big")
-                values.append(row[at + 4 : end])
-                at = end
-            elif kind in (NULL, UNCHANGED):
-                values.append(b"")
-            else:
-                raise damaged()
-    except (struct.error, IndexError):
-        raise damaged() from None
-    if at != len(row):
-        raise damaged()
-    return bytes(kinds), values
-
-
 def decode(row: bytes) -> list[Value]:
     """The columns of a row as `Value`; text that is not UTF-8 keeps its bytes as surrogates."""
     kinds, values = split(row)
@@ -93,27 +86,3 @@ def decode(row: bytes) -> list[Value]:
 def named(columns: Sequence[Column], row: bytes) -> dict[str, Value]:
     """A row as a dictionary, for whoever wants a value and not speed."""
     return {column.name: value for column, value in zip(columns, decode(row), strict=False)}
-
-
-def check_body(body: bytes) -> None:
-    """Raise ``rows.damaged`` unless ``body`` is a run of well-formed images."""
-    at = 0
-    seen = bytearray()
-    while at < len(body):
-        seen.append(body[at])
-        try:
-            end = image_end(body, at + 1)
-        except (struct.error, IndexError):
-            raise damaged() from None
-        split(body[at + 1 : end])
-        at = end
-    if bytes(seen) not in {b"", b"N", b"K", b"O", b"KN", b"ON"}:
-        raise damaged()
-
-
-def damaged() -> EnsignError:
-    return EnsignError(
-        "rows.damaged",
-        "A row's bytes do not follow the row layout.",
-        "Report this with the connector's name; read on behind it with a later offset.",
-    )

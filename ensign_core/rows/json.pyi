@@ -1,0 +1,41 @@
+"""Whole batches as lines of JSON. ``tables`` are the batch's schemas, compiled. ``marks`` has what
+an op, its index, puts into its lines, or None for ops without lines. ``published(number, body)``
+writes the body of an event of the op EVENT and the schema ``number``. The lines are complete and in
+UTF-8; with them come the indexes of their events.
+
+All raise ``rows.damaged`` for a body that does not follow the row layout, whatever its bytes.
+"""
+
+from collections.abc import Callable, Sequence
+
+from ensign_core.change import Batch, Run
+from ensign_core.rows.lines import Texts
+from ensign_core.rows.table import RowTable
+
+def json_lines(
+    batch: Batch,
+    tables: Sequence[RowTable],
+    marks: Sequence[bytes | None],
+    published: Callable[[int, bytes], str],
+) -> tuple[Texts, Sequence[int]]:
+    """Lines of the format ``json``. A mark is what stands between the offset and the key;
+    ``published`` gives all from the key to ``unchanged``."""
+
+def flat_lines(
+    batch: Batch,
+    tables: Sequence[RowTable],
+    marks: Sequence[bytes | None],
+    published: Callable[[int, bytes], str],
+) -> tuple[Texts, Sequence[int]]:
+    """Lines of the format ``flat``. A mark is what stands between the row and ``__ts_ms``;
+    ``published`` gives the inside of the row's object."""
+
+def debezium_lines(
+    batch: Batch,
+    tables: Sequence[RowTable],
+    marks: Sequence[bytes | None],
+    source: Callable[[int, Run | None], bytes],
+    tail: bytes,
+) -> tuple[Texts, Sequence[int]]:
+    """Lines of the format ``debezium``. A mark is the op's letter, ``source(number, run)`` the
+    source's object for the rows of one schema and run, ``tail`` what follows the op."""

@@ -1,0 +1,23 @@
+"""The compiled modules; all else is in pyproject.toml. Their C is made in ``build/``."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+MODULES = (
+    "ensign_core.rows.layout",
+    "ensign_core.rows.table",
+    "ensign_core.rows.lines",
+    "ensign_core.rows.json",
+    "connectors.postgres.copylines",
+)
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(name, [f"{name.replace('.', '/')}.pyx"], extra_compile_args=["-O3", "-g0"])
+            for name in MODULES
+        ],
+        build_dir="build/cython",
+        compiler_directives={"language_level": 3},
+    )
+)

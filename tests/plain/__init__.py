@@ -1,0 +1,1 @@
+"""Plain and slow versions of what the product has compiled: the tests' references."""

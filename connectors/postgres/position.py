@@ -2,8 +2,9 @@
 
     {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
      "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows, 0 | 1] | absent,
-     "done": [oid, ...], "members": [[oid, oid], ...], "names": [[mark, oid], ...],
-     "void": [[oid, mark], ...], "schemas": [[oid, id], ...], "tables": [{...}, ...]}
+     "done": [oid, ...], "members": [[oid, oid], ...], "filters": [[oid, mark], ...],
+     "names": [[mark, oid], ...], "void": [[oid, mark], ...], "schemas": [[oid, id], ...],
+     "tables": [{...}, ...]}
 
 ``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
 to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
@@ -27,7 +28,7 @@ from ensign_core.change import Position
 
 VERSION = 1
 
-LISTS = ("members", "names", "void", "schemas")
+LISTS = ("members", "filters", "names", "void", "schemas")
 FEW = ("looked", "signal", "paused")
 """Fields of `Snapshots` by how they are written."""
 
@@ -59,7 +60,8 @@ class Snapshots:
     """All snapshot state: oids of tables that are done with, and those that are not.
 
     ``members`` are the oids in pg_publication_rel of tables that are published one by one, as they
-    were when the tables were taken up. ``names`` has for the `mark` of each name that was ever
+    were when the tables were taken up, and ``filters`` the `mark` of the column list and row filter
+    of those that have any. ``names`` has for the `mark` of each name that was ever
     captured the table that had it last. ``void`` are tables whose name another one has taken over,
     whose first chunk comes behind a truncate: what the stream still brings under it is void.
     ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` is the
@@ -70,6 +72,7 @@ class Snapshots:
     done: set[int] = field(default_factory=set)
     tables: dict[int, TableSnapshot] = field(default_factory=dict)
     members: dict[int, int] = field(default_factory=dict)
+    filters: dict[int, int] = field(default_factory=dict)
     names: dict[int, int] = field(default_factory=dict)
     void: dict[int, int] = field(default_factory=dict)
     schemas: dict[int, int] = field(default_factory=dict)
@@ -97,6 +100,7 @@ class Snapshots:
         self.done.discard(oid)
         self.tables.pop(oid, None)
         self.members.pop(oid, None)
+        self.filters.pop(oid, None)
 
     def is_void(self, oid: int, name: str) -> bool:
         return oid in self.void and self.void[oid] == mark(name)

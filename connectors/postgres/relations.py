@@ -13,6 +13,8 @@ from connectors.postgres.catalog import (
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.pgoutput import parse_relation
 from connectors.postgres.position import Snapshots
+from connectors.postgres.publication import via_root_unsuitable
+from connectors.postgres.published import published_alone
 from connectors.postgres.session import Session
 from ensign_core.change import Schema
 
@@ -46,6 +48,7 @@ class Relations:
         self._session = session
         self._config = config
         self._snapshots = snapshots
+        self._leaves = config.partitions == "leaf"
         self.database = database
         self._types = types
         self.kept: dict[int, tuple[int, ...]] = {}
@@ -57,17 +60,20 @@ class Relations:
         partition is announced with its root, under whose name its rows come: none under its own.
         What was a partition only later has the rows that it had before."""
         found = parse_relation(data)
-        oid, snapshots = found.oid, self._snapshots
-        if not self._config.captures(found.schema, found.table):
-            snapshots.leave(oid)
+        oid = found.oid
+        captured = self._config.captures(found.schema, found.table)
+        now = describe(self._session, oid) if captured or self._leaves else None
+        if self._leaves:
+            # The roots are not the stream's to say: what is gone is captured if it was before.
+            captured = (captured or self._snapshots.knows(oid)) if now is None else (
+                self._config.captures(found.schema, found.table, now.root_names)
+            )  # fmt: skip
+        if not captured:
+            self._snapshots.leave(oid)
             self._schemas[oid] = None
             return oid
-        now = describe(self._session, oid)
-        # The message may be older than the table's name of now.
-        unknown = now is not None and not now.partition and not snapshots.knows(oid)
-        if now is not None and unknown and self._config.captures(now.schema, now.name):
-            bound = current_xmax(self._session)
-            snapshots.take_up(oid, f"{now.schema}.{now.name}", bound)
+        if now is not None:
+            self._look(oid, now)
         whole = schema_of_relation(self.database, found, now, self._types)
         keep = columns.kept(self._config.columns, whole)
         self._schemas[oid] = columns.reduced(whole, keep)
@@ -76,6 +82,28 @@ class Relations:
         else:
             self.kept[oid] = keep
         return oid
+
+    def _look(self, oid: int, now: Description) -> None:
+        """Take up a table that is new, or published otherwise than when it was taken up. A Relation
+        message comes between the last row of the old way and the first of the new; what it is of
+        may be called otherwise by now."""
+        snapshots, name = self._snapshots, f"{now.schema}.{now.name}"
+        split = now.partitioned if self._leaves else now.partition
+        known = snapshots.knows(oid)
+        if split or known:
+            publication = str(self._session.facts["publication"])
+            found = published_alone(self._session, publication, oid)
+            if split:
+                if found is not None and found.via_root is self._leaves:
+                    raise via_root_unsuitable(publication, name, wanted=not self._leaves)
+                return
+            if found is None or found.filter == snapshots.filters.get(oid, 0):
+                return
+        if self._config.captures(now.schema, now.name, now.root_names):
+            snapshots.leave(oid)
+            snapshots.take_up(oid, name, current_xmax(self._session))
+            if known and found is not None:
+                snapshots.members[oid], snapshots.filters[oid] = found.member, found.filter
 
     def name_type(self, oid: int, name: str) -> None:
         """Take in a Type message."""

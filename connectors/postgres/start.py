@@ -83,17 +83,17 @@ class Starter:
             slot.check_continuation(query, stood, found, origin)
         if found is not None:
             slot.check_slot(found, origin)
-        listed = catalog.tables(query)
+        listed = discovery.listed(query, config)
         wanted = slot.captured_tables(listed, config)
         if config.snapshot != "never":
             unreadable = next((t for t in wanted if not t.readable), None)
             if unreadable is not None:
                 raise error("select_privilege", user=server.user, table=unreadable.full_name)
-        discovery.leave_out(listed, config, snapshots)
+        discovery.leave_out(query, listed, config, snapshots)
         if stood is not None:
             known = discovery.known(wanted, snapshots)
             check_publication(query, name, stood.origin.publication, known, snapshots)
-        published = ensure_publication(query, name, wanted, patient=True)
+        published = ensure_publication(query, config, name, wanted, patient=True)
         if found is None:
             start = slot.make_slot(query, self.slot, server, failover=config.failover)
         else:

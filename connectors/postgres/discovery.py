@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from connectors.postgres import catalog
+from connectors.postgres.attaching import attached, begin_looking
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.position import Snapshots, mark
 from connectors.postgres.publication import Publication, check_publication, ensure_publication
 from connectors.postgres.session import Session
+
+__all__ = ["attached", "discover", "known", "leave_out", "listed", "take_up"]
 
 
 def listed(session: Session, config: PostgresConfig) -> list[catalog.Table]:
@@ -59,6 +62,8 @@ def take_up(
     """Take up tables that are new to the position and published by now; whether there were any.
     Unless the slot was made after they were published (``fresh``), transactions that wrote to them
     before that may still run."""
+    if not snapshots.looked:
+        begin_looking(session, snapshots)
     tables = [t for t in wanted if published.member(t) is not None]
     new = [t for t in tables if not snapshots.knows(t.oid)]
     under_way = [snapshots.tables[t.oid] for t in tables if t.oid in snapshots.tables]

@@ -64,9 +64,9 @@ class Snapshots:
     of those that have any. ``names`` has for the `mark` of each name that was ever
     captured the table that had it last. ``void`` are tables whose name another one has taken over,
     whose first chunk comes behind a truncate: what the stream still brings under it is void.
-    ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` is the
-    ``pg_snapshot`` in which attached partitions were last looked for, ``signal`` the number of the
-    last signal that was taken in, and while ``paused`` no chunk is read.
+    ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` says
+    since when attached partitions are looked for (`connectors.postgres.attaching`), ``signal`` is
+    the number of the last signal that was taken in, and while ``paused`` no chunk is read.
     """
 
     done: set[int] = field(default_factory=set)

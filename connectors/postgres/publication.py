@@ -210,7 +210,17 @@ def _names(config: PostgresConfig, listed: Iterable[Table]) -> str:
         target = next(roots, table)
         targets[target.oid] = target
     # A partitioned table is published with its partitions, ONLY or not.
-    return ", ".join(f"ONLY {quoted(t.schema)}.{quoted(t.name)}" for t in targets.values())
+    return ", ".join(f"ONLY {spelled(t.schema)}.{spelled(t.name)}" for t in targets.values())
+
+
+def spelled(name: str) -> str:
+    """An SQL identifier that can be shown: on one line, whatever characters it has."""
+    if name.isprintable():
+        return quoted(name)
+    parts = [
+        c.replace("\\", "\\\\") if c.isprintable() else f"\\+{ord(c):06X}" for c in name
+    ]  # fmt: skip
+    return f"U&{quoted(''.join(parts))}"
 
 
 def _change(session: Session, statement: str, *later: str) -> bool:

@@ -34,7 +34,9 @@ def excluded_key(config: PostgresConfig, description: Description) -> str | None
 class Relations:
     """Schemas by relation oid; None for a table that the config leaves out. A Relation message
     comes before the first row of a table in a session and after each change of its structure.
-    ``kept`` has for tables of which columns are left out the indexes of those captured."""
+    ``kept`` has for tables of which columns are left out the indexes of those captured.
+    ``mixed`` are partitioned tables with REPLICA IDENTITY FULL that have partitions without it: an
+    old image that says it is whole may be of the key only, so that none may be taken for whole."""
 
     def __init__(
         self,
@@ -52,7 +54,9 @@ class Relations:
         self.database = database
         self._types = types
         self.kept: dict[int, tuple[int, ...]] = {}
+        self.mixed: set[int] = set()
         self._schemas: dict[int, Schema | None] = {}
+        self._whole: set[int] = set()
 
     def learn(self, data: bytes) -> int:
         """Take in a Relation message; the relation's oid. Asks the catalog what the message leaves
@@ -74,9 +78,17 @@ class Relations:
             return oid
         if now is not None:
             self._look(oid, now)
+            if found.identity != "f":
+                self._mix(now)
         whole = schema_of_relation(self.database, found, now, self._types)
         keep = columns.kept(self._config.columns, whole)
+        if keep is None and oid in self.mixed:
+            keep = tuple(range(len(whole.columns)))
         self._schemas[oid] = columns.reduced(whole, keep)
+        if found.identity == "f":
+            self._whole.add(oid)
+        else:
+            self._whole.discard(oid)
         if keep is None:
             self.kept.pop(oid, None)
         else:
@@ -104,6 +116,14 @@ class Relations:
             snapshots.take_up(oid, name, current_xmax(self._session))
             if known and found is not None:
                 snapshots.members[oid], snapshots.filters[oid] = found.member, found.filter
+
+    def _mix(self, partition: Description) -> None:
+        """A partition has not the whole old row: those that come under its roots' names neither."""
+        for root in partition.roots:
+            schema = self._schemas.get(root.oid)
+            if schema is not None and root.oid in self._whole:
+                self.mixed.add(root.oid)
+                self.kept.setdefault(root.oid, tuple(range(len(schema.columns))))
 
     def name_type(self, oid: int, name: str) -> None:
         """Take in a Type message."""

@@ -256,6 +256,8 @@ class Stream(Feedback, Gathering):
         """A row reduced to the captured columns and judged by its table's snapshot."""
         if keep is not None:
             body = columns.project(body, keep)
+        if oid in self._relations.mixed:
+            body = columns.key_only(body)
         table = self._snapshots.tables.get(oid)
         if table is None:
             return op, body

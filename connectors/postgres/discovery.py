@@ -5,6 +5,7 @@ time to time. On the query connection and the source's thread; waits for no lock
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from connectors.postgres import catalog
 from connectors.postgres.attaching import attached, begin_looking
@@ -13,7 +14,10 @@ from connectors.postgres.position import Snapshots, mark
 from connectors.postgres.publication import Publication, check_publication, ensure_publication
 from connectors.postgres.session import Session
 
-__all__ = ["attached", "discover", "known", "leave_out", "listed", "take_up"]
+__all__ = ["attached", "discover", "known", "leave_out", "listed", "rename", "take_up"]
+
+NOBODY: Final = 0
+"""No table's oid."""
 
 
 def listed(session: Session, config: PostgresConfig) -> list[catalog.Table]:
@@ -31,19 +35,38 @@ def leave_out(
     """Forget tables that the config leaves out, under the names that they have now, and those that
     are there but cannot be captured now, such as one that was attached to a partitioned table: what
     is changed in them meanwhile is in no stream under their names. One whose rows are still read is
-    forgotten when they are, unless it is partitioned and partitions are captured. ``tables`` are
-    all that are `listed`."""
+    forgotten when they are, unless it is partitioned and partitions are captured. `rename` the
+    others. ``tables`` are all that are `listed`."""
     found = list(tables)
     for table in found:
         captured = config.captures(table.schema, table.name, table.root_names)
         if snapshots.knows(table.oid) and not captured:
             snapshots.leave(table.oid)
+        rename(config, snapshots, table.oid, table.full_name)
     lost = (snapshots.done | snapshots.tables.keys()) - {table.oid for table in found}
     if not lost:
         return
     for oid, partitioned in catalog.still_there(session, lost).items():
         if oid in snapshots.done or (partitioned and config.partitions == "leaf"):
             snapshots.leave(oid)
+
+
+def rename(config: PostgresConfig, snapshots: Snapshots, oid: int, name: str) -> None:
+    """Forget a table that is called otherwise than when it was taken up, so that it is read anew
+    under its new name, whose topic may hold another table's rows. With ``snapshot: never`` it goes
+    on under the new name with its changes alone."""
+    names, now = snapshots.names, mark(name)
+    if not snapshots.knows(oid) or names.get(now) == oid:
+        return
+    former = [known for known, owner in names.items() if owner == oid]
+    if not former:
+        return
+    # The rows under the former names are nobody's from now on.
+    names.update(dict.fromkeys(former, NOBODY))
+    if config.snapshot == "never":
+        names[now] = oid
+    else:
+        snapshots.leave(oid)
 
 
 def known(tables: Iterable[catalog.Table], snapshots: Snapshots) -> list[catalog.Table]:

@@ -3,6 +3,7 @@ the query connection."""
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -10,6 +11,8 @@ from connectors.postgres.session import Session
 
 LISTS_VERSION_MIN: Final = 150000
 """The first version whose publications have column lists, row filters and whole schemas."""
+
+_location = re.compile(r" :location -?\d+")
 
 _PART = """
 SELECT to_jsonb(p) ->> 'pubgencols' = 's', array_to_string(r.prattrs::int2[], ','),
@@ -82,5 +85,8 @@ def published_alone(session: Session, publication: str, oid: int) -> PublishedAl
 
 def filter_mark(attrs: str | None, qual: str | None) -> int:
     """Short for a column list and a row filter as pg_publication_rel stores them, where renamed
-    columns change neither; 0 where there are none. Two of one mark pass for unchanged."""
-    return crc32(f"{attrs} {qual}".encode()) if attrs or qual else 0
+    columns change neither; 0 where there are none. Two of one mark pass for unchanged. Up to
+    version 16 a filter says too at which character of the statement each of its parts stood."""
+    if not attrs and not qual:
+        return 0
+    return crc32(f"{attrs} {_location.sub('', qual or '')}".encode())

@@ -11,6 +11,7 @@ from connectors.postgres.catalog import (
     schema_of_relation,
 )
 from connectors.postgres.config import PostgresConfig
+from connectors.postgres.discovery import rename
 from connectors.postgres.pgoutput import parse_relation
 from connectors.postgres.position import Snapshots
 from connectors.postgres.publication import via_root_unsuitable
@@ -77,7 +78,7 @@ class Relations:
             self._schemas[oid] = None
             return oid
         if now is not None:
-            self._look(oid, now)
+            self._look(oid, f"{found.schema}.{found.table}", now)
             if found.identity != "f":
                 self._mix(now)
         whole = schema_of_relation(self.database, found, now, self._types)
@@ -95,13 +96,16 @@ class Relations:
             self.kept[oid] = keep
         return oid
 
-    def _look(self, oid: int, now: Description) -> None:
-        """Take up a table that is new, or published otherwise than when it was taken up. A Relation
-        message comes between the last row of the old way and the first of the new; what it is of
-        may be called otherwise by now."""
+    def _look(self, oid: int, called: str, now: Description) -> None:
+        """Take up a table that is new, or that is called or published otherwise than when it was
+        taken up. A Relation message comes between the last row of the old way and the first of the
+        new; what it is of was ``called`` so, and may be called otherwise by now."""
         snapshots, name = self._snapshots, f"{now.schema}.{now.name}"
         split = now.partitioned if self._leaves else now.partition
         known = snapshots.knows(oid)
+        if called == name:
+            rename(self._config, snapshots, oid, name)
+        renamed = known and not snapshots.knows(oid)
         if split or known:
             publication = str(self._session.facts["publication"])
             found = published_alone(self._session, publication, oid)
@@ -109,13 +113,15 @@ class Relations:
                 if found is not None and found.via_root is self._leaves:
                     raise via_root_unsuitable(publication, name, wanted=not self._leaves)
                 return
-            if found is None or found.filter == snapshots.filters.get(oid, 0):
+            if not renamed and (found is None or found.filter == snapshots.filters.get(oid, 0)):
                 return
         if self._config.captures(now.schema, now.name, now.root_names):
             snapshots.leave(oid)
             snapshots.take_up(oid, name, current_xmax(self._session))
-            if known and found is not None:
-                snapshots.members[oid], snapshots.filters[oid] = found.member, found.filter
+            if known and found is not None and found.member:
+                snapshots.members[oid] = found.member
+            if known and found is not None and found.filter:
+                snapshots.filters[oid] = found.filter
 
     def _mix(self, partition: Description) -> None:
         """A partition has not the whole old row: those that come under its roots' names neither."""

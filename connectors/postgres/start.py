@@ -15,7 +15,7 @@ from connectors.postgres.messages import options
 from connectors.postgres.pgoutput import lsn_text
 from connectors.postgres.position import Origin, Partial, Snapshots, Standpoint, decode
 from connectors.postgres.publication import check_publication, ensure_publication
-from connectors.postgres.session import Session, literal, quoted
+from connectors.postgres.session import Session, quoted
 from ensign_core.change import Position
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
@@ -105,7 +105,8 @@ class Starter:
         return origin._replace(publication=published.oid), start
 
     def _stream(self, replication: Session, lsn: int) -> None:
-        publication = literal(quoted(self.publication))
+        # A replication command knows no escapes.
+        publication = "'" + quoted(self.publication).replace("'", "''") + "'"
         asked = options(self._config, replication.conn.server_version)
         state = replication.simple(
             f"START_REPLICATION SLOT {quoted(self.slot)} LOGICAL {lsn_text(lsn)} "

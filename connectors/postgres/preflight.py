@@ -105,7 +105,13 @@ def _readable(session: Session, wanted: list[catalog.Table], user: str) -> Itera
     """Whether a snapshot may read the tables, and all of their rows."""
     for table in wanted:
         if not table.readable:
-            yield _found("select_privilege", user=user, table=table.full_name)
+            failed = error("select_privilege", user=user, table=table.full_name)
+            schema, role = spelled(table.schema), spelled(user)
+            grants = (
+                f"GRANT USAGE ON SCHEMA {schema} TO {role}; "
+                f"GRANT SELECT ON {schema}.{spelled(table.name)} TO {role}."
+            )
+            yield Finding("error", failed.code, failed.sentence, grants)
     rows = session.rows(_SECURED, (_oids(wanted),), doing="looking at row security")
     secured = {int(str(oid)) for (oid,) in rows}
     statement = f"ALTER ROLE {spelled(user)} BYPASSRLS"

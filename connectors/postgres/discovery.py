@@ -5,19 +5,15 @@ time to time. On the query connection and the source's thread; waits for no lock
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from connectors.postgres import catalog
 from connectors.postgres.attaching import attached, begin_looking
 from connectors.postgres.config import PostgresConfig
-from connectors.postgres.position import Snapshots, mark
+from connectors.postgres.position import NOBODY, Snapshots, mark
 from connectors.postgres.publication import Publication, check_publication, ensure_publication
 from connectors.postgres.session import Session
 
 __all__ = ["attached", "discover", "known", "leave_out", "listed", "rename", "take_up"]
-
-NOBODY: Final = 0
-"""No table's oid."""
 
 
 def listed(session: Session, config: PostgresConfig) -> list[catalog.Table]:

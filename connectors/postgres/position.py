@@ -28,6 +28,9 @@ from ensign_core.change import Position
 
 VERSION = 1
 
+NOBODY = 0
+"""No table's oid: whose a name is that its last table gave up."""
+
 LISTS = ("members", "filters", "names", "void", "schemas")
 FEW = ("looked", "signal", "paused")
 """Fields of `Snapshots` by how they are written."""

@@ -6,6 +6,7 @@ them; the session's search_path is empty, so that `format_type` qualifies user-d
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -13,15 +14,13 @@ from typing import Literal, NamedTuple
 from connectors.postgres.columns import kept, reduced
 from connectors.postgres.config import ColumnsConfig
 from connectors.postgres.pgoutput import Relation, lsn_value
+from connectors.postgres.published import PublishedPart, published_part
 from connectors.postgres.session import Row, Session
 from connectors.postgres.types import INTEGERS, TEXTS, UUID, logical
 from ensign_core.change import Column, Schema
 
 KeyKind = Literal["int", "uuid", "text"]
 """Key types whose order can be reproduced outside the server."""
-
-LISTS_VERSION_MIN = 150000
-"""The first version whose publications have column lists and row filters."""
 
 PAGE_HEADERS = (24, 40)
 """Sizes of a WAL page's header, short and long (``src/include/access/xlog_internal.h``)."""
@@ -39,8 +38,21 @@ class Server(NamedTuple):
     wal_page: int
 
 
+class Root(NamedTuple):
+    """A partitioned table that another is a partition of, directly or not."""
+
+    oid: int
+    schema: str
+    name: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
 class Table(NamedTuple):
-    """A table that could be captured: ordinary or partitioned root, permanent, not a partition."""
+    """A table that could be captured, permanent: ordinary or the topmost of partitioned ones, or a
+    leaf where leaves are captured, which then has its ``roots``, the topmost first."""
 
     oid: int
     schema: str
@@ -49,10 +61,15 @@ class Table(NamedTuple):
     identity: str
     readable: bool
     keyed: bool
+    roots: tuple[Root, ...] = ()
 
     @property
     def full_name(self) -> str:
         return f"{self.schema}.{self.name}"
+
+    @property
+    def root_names(self) -> tuple[str, ...]:
+        return tuple(root.full_name for root in self.roots)
 
 
 class KeyPart(NamedTuple):
@@ -76,7 +93,8 @@ class Attribute(NamedTuple):
 
 @dataclass(frozen=True)
 class Description:
-    """A table as the catalog has it now. ``row_filter`` is the publication's, an SQL expression."""
+    """A table as the catalog has it now. ``row_filter`` is the publication's, an SQL expression;
+    ``roots`` are what a partition belongs to, the topmost first."""
 
     schema: str
     name: str
@@ -84,6 +102,11 @@ class Description:
     partition: bool
     attributes: tuple[Attribute, ...]
     row_filter: str | None
+    roots: tuple[Root, ...] = ()
+
+    @property
+    def root_names(self) -> tuple[str, ...]:
+        return tuple(root.full_name for root in self.roots)
 
 
 class Type(NamedTuple):
@@ -108,27 +131,56 @@ def server(session: Session) -> Server:
     )  # fmt: skip
 
 
+_ROOTS = """CASE WHEN c.relispartition THEN (
+         SELECT json_agg(json_build_array(r.oid::bigint, rn.nspname, r.relname) ORDER BY u.n DESC)
+         FROM pg_partition_ancestors(c.oid) WITH ORDINALITY u(oid, n)
+         JOIN pg_catalog.pg_class r ON r.oid = u.oid AND r.oid <> c.oid
+         JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace) END"""
+"""What the partition ``c`` belongs to, the topmost first."""
+
+IS_KEY = """CASE c.relreplident WHEN 'i' THEN i.indisreplident
+               WHEN 'd' THEN i.indisprimary AND i.indimmediate ELSE i.indisprimary END"""
+"""Whether index ``i`` of table ``c`` has the key of its rows. A deferrable primary key is none to
+the server: as by default it tells no rows apart in the stream."""
+
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident,
        has_schema_privilege(n.oid, 'USAGE')
          AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')),
-       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
-               AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END)
+       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND IS_KEY),
+       ROOTS
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+  AND CASE WHEN $1::bool THEN c.relkind = 'r' ELSE NOT c.relispartition END
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ORDER BY 2, 3
-"""
+""".replace("IS_KEY", IS_KEY).replace("ROOTS", _ROOTS)
 
 
-def tables(session: Session) -> list[Table]:
-    """All tables that could be captured, by name."""
+def tables(session: Session, *, leaves: bool = False) -> list[Table]:
+    """All tables that could be captured, by name; partitioned ones, or their ``leaves``."""
+    asked = ("t" if leaves else "f",)
     return [
         Table(
-            int(str(r[0])), str(r[1]), str(r[2]), r[3] == "t", str(r[4]), r[5] == "t", r[6] == "t"
+            int(str(r[0])), str(r[1]), str(r[2]), r[3] == "t", str(r[4]), r[5] == "t", r[6] == "t",
+            _roots(r[7]),
         )
-        for r in session.rows(_TABLES, doing="listing tables")
-    ]
+        for r in session.rows(_TABLES, asked, doing="listing tables")
+    ]  # fmt: skip
+
+
+def _roots(found: str | None) -> tuple[Root, ...]:
+    return tuple(Root(*root) for root in json.loads(found or "[]"))
+
+
+_STILL_THERE = "SELECT oid, relkind = 'p' FROM pg_catalog.pg_class WHERE oid = ANY($1::oid[])"
+
+
+def still_there(session: Session, oids: Iterable[int]) -> dict[int, bool]:
+    """Those of the relations that exist, and whether they are partitioned."""
+    asked = "{" + ",".join(map(str, oids)) + "}"
+    found = session.rows(_STILL_THERE, (asked,), doing="looking for tables")
+    return {int(str(oid)): partitioned == "t" for oid, partitioned in found}
 
 
 _TYPES = """
@@ -180,10 +232,10 @@ class Types:
 
 
 _DESCRIBE = """
-SELECT n.nspname, c.relname, c.relkind = 'p', c.relispartition
+SELECT n.nspname, c.relname, c.relkind = 'p', c.relispartition, ROOTS
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = $1::oid
-"""
+""".replace("ROOTS", _ROOTS)
 
 _ATTRIBUTES = """
 SELECT a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, k.place,
@@ -202,39 +254,12 @@ LEFT JOIN LATERAL (
   SELECT u.place - 1 AS place FROM pg_catalog.pg_index i,
          unnest(i.indkey::int2[]) WITH ORDINALITY AS u(attnum, place)
   WHERE i.indrelid = c.oid AND u.attnum = a.attnum AND u.place <= i.indnkeyatts
-    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+    AND IS_KEY
 ) k ON true
 WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
-"""
+""".replace("IS_KEY", IS_KEY)
 """Text is orderly where its bytes in UTF-8, as they come, order as the server's own do."""
-
-
-_PUBLISHED = """
-SELECT to_jsonb(p) ->> 'pubgencols' = 's', array_to_string(r.prattrs::int2[], ','),
-       pg_get_expr(r.prqual, r.prrelid)
-FROM pg_catalog.pg_publication p
-JOIN pg_catalog.pg_class c ON c.oid = $1::oid
-LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_namespace n
-                  WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace)
-WHERE p.pubname = $2
-"""
-"""Column list and row filter of a table, since version 15. Asked without pg_publication_tables,
-which waits for locks on all tables since version 18."""
-
-
-class _Published(NamedTuple):
-    """``attnums`` are a column list's, None where there is none."""
-
-    generated: bool = False
-    attnums: frozenset[str] | None = None
-    row_filter: str | None = None
-
-    def has(self, attnum: str, generated: str) -> bool:
-        if self.attnums is not None:
-            return attnum in self.attnums
-        return not generated or (generated == "s" and self.generated)
 
 
 def describe(session: Session, oid: int, publication: str = "") -> Description | None:
@@ -243,20 +268,16 @@ def describe(session: Session, oid: int, publication: str = "") -> Description |
     found = session.rows(_DESCRIBE, (str(oid),))
     if not found:
         return None
-    published = _Published()
-    if publication and session.conn.server_version >= LISTS_VERSION_MIN:
-        for generated, listed, row_filter in session.rows(_PUBLISHED, (str(oid), publication)):
-            attnums = None if listed is None else frozenset(listed.split(","))
-            published = _Published(generated == "t", attnums, row_filter)
+    published = published_part(session, publication, oid) if publication else PublishedPart()
     attributes = [_attribute(r, published) for r in session.rows(_ATTRIBUTES, (str(oid),))]
-    schema, name, partitioned, partition = found[0]
+    schema, name, partitioned, partition, roots = found[0]
     return Description(
         str(schema), str(name), partitioned == "t", partition == "t", tuple(attributes),
-        published.row_filter,
+        published.row_filter, _roots(roots),
     )  # fmt: skip
 
 
-def _attribute(row: Row, published: _Published) -> Attribute:
+def _attribute(row: Row, published: PublishedPart) -> Attribute:
     number, name, oid, typmod, required, place, orderly, generated = row
     return Attribute(
         str(name), int(str(oid)), int(str(typmod)), required == "t",

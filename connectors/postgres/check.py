@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from connectors.postgres import catalog, slot
+from connectors.postgres import catalog, preflight, slot
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
-from connectors.postgres.publication import check_suitable, find_publication
 from connectors.postgres.session import Session
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Finding
@@ -67,7 +66,7 @@ def _findings(session: Session, config: PostgresConfig, pipeline: str) -> Iterat
     found = slot.find_slot(session, slot_name)
     yield from _slot(found, slot_name, server.database)
     yield from _capacity(session, needs_slot=found is None)
-    yield from _tables(session, config, pipeline, server)
+    yield from preflight.findings(session, config, pipeline, server)
 
 
 def _replication(config: PostgresConfig, pipeline: str, user: str) -> Iterator[Finding]:
@@ -131,61 +130,4 @@ def _capacity(session: Session, *, needs_slot: bool) -> Iterator[Finding]:
             "max_slot_wal_keep_size is unlimited: a pipeline that does not run for long fills the "
             "server's disk with WAL.",
             "ALTER SYSTEM SET max_slot_wal_keep_size to what the disk can spare, and watch lag.",
-        )  # fmt: skip
-
-
-def _tables(
-    session: Session, config: PostgresConfig, pipeline: str, server: catalog.Server
-) -> Iterator[Finding]:
-    try:
-        wanted = slot.captured_tables(catalog.tables(session), config)
-    except EnsignError as failed:
-        yield _failed(failed)
-        return
-    yield _passed("tables", f"{len(wanted)} tables are captured.")
-    for table in wanted:
-        if not table.readable and config.snapshot != "never":
-            yield _found("select_privilege", user=server.user, table=table.full_name)
-        if table.identity == "n" or (table.identity == "d" and not table.keyed):
-            yield _found("identity_missing", table=table.full_name)
-    name = config.publication_name(pipeline)
-    found = find_publication(session, name)
-    if found is None:
-        yield from _may_publish(session, wanted, server.user, name)
-        return
-    try:
-        check_suitable(found, wanted)
-    except EnsignError as failed:
-        yield _failed(failed)
-    lacking = [t for t in wanted if found.member(t) is None]
-    if lacking:
-        yield from _may_publish(session, lacking, server.user, name)
-    yield _passed("publication", f"Publication {name} is there.")
-
-
-_OWNERSHIP = """
-SELECT c.oid FROM pg_catalog.pg_class c
-WHERE c.oid = ANY($1::oid[]) AND NOT pg_has_role(c.relowner, 'USAGE')
-"""
-
-
-def _may_publish(
-    session: Session, wanted: list[catalog.Table], user: str, name: str
-) -> Iterator[Finding]:
-    """Publishing a table takes its owner, and a publication takes CREATE on the database."""
-    oids = "{" + ",".join(str(table.oid) for table in wanted) + "}"
-    foreign = {int(str(row[0])) for row in session.rows(_OWNERSHIP, (oids,))}
-    if foreign:
-        names = ", ".join(table.full_name for table in wanted if table.oid in foreign)
-        yield _found(
-            "privilege_missing", user=user, doing=f"publishing {names}",
-            statement=f"CREATE PUBLICATION {name} FOR TABLE {names} "
-            "WITH (publish_via_partition_root = true)",
-        )  # fmt: skip
-        return
-    row = session.rows("SELECT has_database_privilege(current_database(), 'CREATE')")[0]
-    if row[0] != "t":
-        yield _found(
-            "privilege_missing", user=user, doing=f"making publication {name}",
-            statement=f'GRANT CREATE ON DATABASE (the database) TO "{user}"',
         )  # fmt: skip

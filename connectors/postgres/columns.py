@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from connectors.postgres.config import ColumnsConfig
 from connectors.postgres.errors import error
-from ensign_core.change import BINARY, TEXT, Schema, image_end
+from ensign_core.change import BINARY, KEY_IMAGE, OLD_IMAGE, TEXT, Schema, image_end
 from ensign_core.rows import split
 
 _count = struct.Struct(">H").pack
@@ -51,3 +51,8 @@ def project(body: bytes, keep: Sequence[int]) -> bytes:
                 parts += (_length(len(values[i])), values[i])
         at = end
     return b"".join(parts)
+
+
+def key_only(body: bytes) -> bytes:
+    """An event's images with an old one taken for the key only."""
+    return bytes((KEY_IMAGE,)) + body[1:] if body[0] == OLD_IMAGE else body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -157,14 +158,16 @@ class PostgresConfig(ConnectorConfig):
         default=60.0, gt=0, description="Seconds to wait for the answer to a catalog query."
     )
 
-    def captures(self, schema: str, table: str) -> bool:
-        """Whether a table is one that the pipeline captures."""
+    def captures(self, schema: str, table: str, roots: Sequence[str] = ()) -> bool:
+        """Whether a table is one that the pipeline captures. ``roots`` are the full names of the
+        partitioned tables that it is a partition of, where partitions are captured: a glob that
+        matches one of them matches the table."""
         if schema in SYSTEM_SCHEMAS or schema.startswith("pg_temp"):
             return False
-        name = f"{schema}.{table}"
-        if not any(fnmatchcase(name, pattern) for pattern in self.tables):
+        names = (f"{schema}.{table}", *roots)
+        if not any(fnmatchcase(name, pattern) for name in names for pattern in self.tables):
             return False
-        return not any(fnmatchcase(name, pattern) for pattern in self.exclude)
+        return not any(fnmatchcase(name, pattern) for name in names for pattern in self.exclude)
 
     def slot_name(self, pipeline: str) -> str:
         """The slot's name: the configured one, or one made from the pipeline's."""

@@ -95,6 +95,19 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
             "tables are not captured, and partitions are captured under their root's name."
         ),
     ),
+    "table_unsuitable": ("{table} is {kind}, which cannot be captured.", "{mend}."),
+    "row_security": (
+        "Row-level security of {table} applies to user {user}, so that a snapshot of it fails.",
+        "{statement}. Only a superuser may.",
+    ),
+    "children_missing": (
+        "{child} inherits from {table} and is not captured: its rows are not read as {table}'s.",
+        "Add {child} to tables in the config: it is captured as a table of its own.",
+    ),
+    "partition_unlogged": (
+        "Partition {table} of {root} is unlogged or foreign: its rows are read, and no change is.",
+        "Make it an ordinary, logged table, or exclude {root} in the config.",
+    ),
     "column_key_excluded": (
         "Column {column} is part of a key, and columns in the config leaves it out.",
         "Capture the columns of a table's key: without them no change could be told apart.",
@@ -104,8 +117,47 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Set origin: any, or upgrade the server.",
     ),
     "identity_missing": (
-        "Table {table} has no key, so its UPDATE and DELETE statements fail while published.",
-        "ALTER TABLE {table} REPLICA IDENTITY FULL, or add a primary key.",
+        (
+            "Table {table} has no replica identity, so its UPDATE and DELETE statements fail while "
+            "it is published."
+        ),
+        "{statement}. Or add a primary key.",
+    ),
+    "identity_listed": (
+        (
+            "The column list in publication {publication} lacks columns of the replica identity of "
+            "{table}, so its UPDATE and DELETE statements fail."
+        ),
+        "{statement}.",
+    ),
+    "identity_filtered": (
+        (
+            "The row filter in publication {publication} uses columns that are not in the replica "
+            "identity of {table}, so its UPDATE and DELETE statements fail."
+        ),
+        "{statement}.",
+    ),
+    "identity_generated": (
+        (
+            "The replica identity of {table} has generated columns that the publication leaves "
+            "out, so its UPDATE and DELETE statements fail while it is published."
+        ),
+        "{statement}.",
+    ),
+    "identity_differs": (
+        (
+            "{root} has REPLICA IDENTITY FULL and its partition {table} has not: of changed rows "
+            "the old key is captured, not the whole old row."
+        ),
+        "{statement}.",
+    ),
+    "key_missing": (
+        "Rows of {table} have no key, so their events have none and no change can be told apart.",
+        "{statement}.",
+    ),
+    "key_unpublished": (
+        "Column {column} of a key is generated and not published, so events have no key.",
+        "Give {table} a key without generated columns, or publish them (PostgreSQL 18 and later).",
     ),
     # Slot, publication and position.
     "slot_missing": (
@@ -242,8 +294,15 @@ class _Blanks(dict[str, object]):
 def error(word: str, **facts: object) -> EnsignError:
     """The error ``postgres.WORD``, its sentence filled in with ``facts``."""
     sentence, remedy = ERRORS[word]
-    known = _Blanks(facts)
+    known = _Blanks({name: _on_one_line(fact) for name, fact in facts.items()})
     return EnsignError(f"postgres.{word}", sentence.format_map(known), remedy.format_map(known))
+
+
+def _on_one_line(fact: object) -> object:
+    """Names may have any characters; a message is a line."""
+    if not isinstance(fact, str) or fact.isprintable():
+        return fact
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in fact)
 
 
 def by_state(sqlstate: str, **facts: object) -> EnsignError:

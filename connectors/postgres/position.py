@@ -2,10 +2,10 @@
 
     {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
      "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows, 0 | 1] | absent,
-     "done": [oid, ...], "members": [[oid, oid], ...], "names": [[mark, oid], ...],
-     "void": [[oid, mark], ...], "schemas": [[oid, id], ...], "tables": [{...}, ...],
-     "asked": [{...}, ...], "tables_read": N, "rows_read": N, "looked": "...", "signal": N,
-     "paused": true}
+     "done": [oid, ...], "members": [[oid, oid], ...], "filters": [[oid, mark], ...],
+     "names": [[mark, oid], ...], "void": [[oid, mark], ...], "schemas": [[oid, id], ...],
+     "tables": [{...}, ...], "asked": [{...}, ...], "tables_read": N, "rows_read": N,
+     "looked": "...", "signal": N, "paused": true}
 
 ``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
 to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
@@ -29,7 +29,10 @@ from ensign_core.change import Position
 
 VERSION = 1
 
-LISTS = ("members", "names", "void", "schemas")
+NOBODY = 0
+"""No table's oid: whose a name is that its last table gave up."""
+
+LISTS = ("members", "filters", "names", "void", "schemas")
 FEW = ("looked", "signal", "paused", "tables_read", "rows_read")
 """Fields of `Snapshots` by how they are written."""
 
@@ -61,19 +64,21 @@ class Snapshots:
     """All snapshot state: oids of tables that are done with, and those that are not.
 
     ``members`` are the oids in pg_publication_rel of tables that are published one by one, as they
-    were when the tables were taken up. ``names`` has for the `mark` of each name that was ever
+    were when the tables were taken up, and ``filters`` the `mark` of the column list and row filter
+    of those that have any. ``names`` has for the `mark` of each name that was ever
     captured the table that had it last. ``void`` are tables whose name another one has taken over,
     whose first chunk comes behind a truncate: what the stream still brings under it is void.
-    ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` is the
-    ``pg_snapshot`` in which attached partitions were last looked for, ``signal`` the number of the
-    last signal that was taken in, and while ``paused`` no chunk is read. ``asked`` are the ad hoc
-    snapshots to come, in order. ``tables_read`` and ``rows_read`` count those tables that are done
-    while others are not, for the progress.
+    ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` says
+    since when attached partitions are looked for (`connectors.postgres.attaching`), ``signal`` is
+    the number of the last signal that was taken in, and while ``paused`` no chunk is read.
+    ``asked`` are the ad hoc snapshots to come, in order. ``tables_read`` and ``rows_read`` count
+    those tables that are done while others are not, for the progress.
     """
 
     done: set[int] = field(default_factory=set)
     tables: dict[int, TableSnapshot] = field(default_factory=dict)
     members: dict[int, int] = field(default_factory=dict)
+    filters: dict[int, int] = field(default_factory=dict)
     names: dict[int, int] = field(default_factory=dict)
     void: dict[int, int] = field(default_factory=dict)
     schemas: dict[int, int] = field(default_factory=dict)
@@ -104,6 +109,7 @@ class Snapshots:
         self.done.discard(oid)
         self.tables.pop(oid, None)
         self.members.pop(oid, None)
+        self.filters.pop(oid, None)
         self.asked = [asked for asked in self.asked if asked.oid != oid]
 
     def over(self, rows: int) -> None:

@@ -129,8 +129,8 @@ def make_slot(session: Session, name: str, server: Server, *, failover: bool) ->
 def captured_tables(listed: Iterable[Table], config: PostgresConfig) -> list[Table]:
     """Those of the tables that the config captures. Raises ``postgres.table_missing`` when a name
     in the config without a glob matches none, or nothing matches at all."""
-    found = [t for t in listed if config.captures(t.schema, t.name)]
-    names = {t.full_name for t in found}
+    found = [t for t in listed if config.captures(t.schema, t.name, t.root_names)]
+    names = {name for t in found for name in (t.full_name, *t.root_names)}
     plain = [t for t in config.tables if not any(c in t for c in "*?[")]
     missing = [t for t in plain if t not in names]
     if missing or not found:

@@ -15,7 +15,7 @@ from connectors.postgres.messages import options
 from connectors.postgres.pgoutput import lsn_text
 from connectors.postgres.position import Origin, Partial, Snapshots, Standpoint, decode
 from connectors.postgres.publication import check_publication, ensure_publication
-from connectors.postgres.session import Session, literal, quoted
+from connectors.postgres.session import Session, quoted
 from ensign_core.change import Position
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
@@ -83,17 +83,17 @@ class Starter:
             slot.check_continuation(query, stood, found, origin)
         if found is not None:
             slot.check_slot(found, origin)
-        listed = catalog.tables(query)
+        listed = discovery.listed(query, config)
         wanted = slot.captured_tables(listed, config)
         if config.snapshot != "never":
             unreadable = next((t for t in wanted if not t.readable), None)
             if unreadable is not None:
                 raise error("select_privilege", user=server.user, table=unreadable.full_name)
-        discovery.leave_out(listed, config, snapshots)
+        discovery.leave_out(query, listed, config, snapshots)
         if stood is not None:
             known = discovery.known(wanted, snapshots)
             check_publication(query, name, stood.origin.publication, known, snapshots)
-        published = ensure_publication(query, name, wanted, patient=True)
+        published = ensure_publication(query, config, name, wanted, patient=True)
         if found is None:
             start = slot.make_slot(query, self.slot, server, failover=config.failover)
         else:
@@ -105,7 +105,8 @@ class Starter:
         return origin._replace(publication=published.oid), start
 
     def _stream(self, replication: Session, lsn: int) -> None:
-        publication = literal(quoted(self.publication))
+        # A replication command knows no escapes.
+        publication = "'" + quoted(self.publication).replace("'", "''") + "'"
         asked = options(self._config, replication.conn.server_version)
         state = replication.simple(
             f"START_REPLICATION SLOT {quoted(self.slot)} LOGICAL {lsn_text(lsn)} "

@@ -19,10 +19,10 @@ from connectors.postgres.errors import error
 from connectors.postgres.feedback import Feedback
 from connectors.postgres.gathering import Gathering
 from connectors.postgres.pgoutput import ROUTE_END, TAG_AT, lsn_text
-from connectors.postgres.position import Partial, Snapshots
+from connectors.postgres.position import NOBODY, Partial, Snapshots, mark
 from connectors.postgres.relations import Relations
 from connectors.postgres.session import Session
-from connectors.postgres.snapshot import AsOf, judge, judge_truncate
+from connectors.postgres.snapshot import AsOf, TableSnapshot, judge, judge_truncate
 from ensign_core.change import Op, Run, Schema, Tx
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
@@ -285,10 +285,18 @@ class Stream(Feedback, Gathering):
         """A row reduced to the captured columns and judged by its table's snapshot."""
         if keep is not None:
             body = columns.project(body, keep)
-        table = self._snapshots.tables.get(oid)
+        if oid in self._relations.mixed:
+            body = columns.key_only(body)
+        table = self._under_way(oid, schema)
         if table is None:
             return op, body
         return judge(table, schema, op, self._moment, body)
+
+    def _under_way(self, oid: int, schema: Schema) -> TableSnapshot | None:
+        """The snapshot that may show a row already: one under another name than the row's, which
+        the table had until it was renamed, does not."""
+        former = self._snapshots.names.get(mark(schema.name)) == NOBODY
+        return None if former else self._snapshots.tables.get(oid)
 
     def _set_aside(self, data: bytes, schema: Schema) -> None:
         """A row that cannot be processed: a dead letter, with the batch whose position covers it.
@@ -343,7 +351,7 @@ class Stream(Feedback, Gathering):
             self._skip_replayed()
             return
         schema = self._schema(oid)
-        table = self._snapshots.tables.get(oid)
+        table = self._under_way(oid, schema) if schema is not None else None
         if schema is None or (table is not None and not judge_truncate(table, self._moment)):
             self._leave_out()
         else:

@@ -6,12 +6,13 @@ more, since words are copied whole.
 """
 
 from cpython cimport array
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+
+from ensign_core.rows.text cimport WORD, data_of, new_bytes, resize, word_at, zero_bytes
 
 from array import array as new_array
 
@@ -30,24 +31,11 @@ cdef extern from *:
     """
     Py_ssize_t first_flagged(uint64_t flags) noexcept
 
-cdef extern from "Python.h":
-    PyObject *new_bytes "PyBytes_FromStringAndSize" (const char *, Py_ssize_t size) except NULL
-    char *bytes_of "PyBytes_AS_STRING" (PyObject *data) noexcept
-    int resize "_PyBytes_Resize" (PyObject **data, Py_ssize_t size) except -1
-
 cdef enum:
-    _WORD = 8
     _HEAD = 3
     _KIND_AND_LENGTH = 5
 
 cdef array.array _ENDS = new_array("I")
-
-
-cdef inline uint64_t _bytes_of(uint64_t word, uint64_t byte) noexcept:
-    """Bit 7 of some byte is set if one of the word's bytes is ``byte`` ("Bit Twiddling Hacks",
-    "Determine if a word has a zero byte")."""
-    word ^= byte * 0x0101010101010101u
-    return (word - 0x0101010101010101u) & ~word & 0x8080808080808080u
 
 
 cdef inline uint8_t _unescaped(uint8_t byte) noexcept:
@@ -85,11 +73,13 @@ cdef inline uint8_t *_put_column(
     to[0] = c't'
     to = start
     while True:
-        while end - at >= _WORD:
-            memcpy(&word, at, _WORD)
-            memcpy(to, &word, _WORD)
-            flags = _bytes_of(word, c'\t') | _bytes_of(word, c'\\')
-            step = first_flagged(flags) if flags else _WORD
+        while end - at >= WORD:
+            word = word_at(at)
+            memcpy(to, &word, WORD)
+            flags = 0x8080808080808080u & (
+                zero_bytes(word ^ 0x0909090909090909u) | zero_bytes(word ^ 0x5C5C5C5C5C5C5C5Cu)
+            )
+            step = first_flagged(flags) if flags else WORD
             at += step
             to += step
             if flags:
@@ -113,15 +103,12 @@ cdef inline uint8_t *_put_column(
     return to
 
 
-cdef uint8_t *_put_row(
-    const uint8_t *at, Py_ssize_t size, Py_ssize_t columns, uint8_t *to, const uint8_t *limit
-) except NULL:
-    """Write the body of a line's row at ``to``, where there is room to ``limit``; where it ends."""
-    cdef const uint8_t *end = at + size - 1
+cdef uint8_t *_put_row(bytes line, Py_ssize_t columns, uint8_t *to) except NULL:
+    """Write the body of a line's row at ``to``; where it ends."""
+    cdef const uint8_t *at = <const uint8_t *> PyBytes_AS_STRING(line)
+    cdef const uint8_t *end = at + PyBytes_GET_SIZE(line) - 1
     cdef Py_ssize_t i
-    if limit - to < _room(columns) + size + _WORD:
-        raise ValueError("lines are bytes or views of bytes, and stay as they are meanwhile")
-    if size < 1 or end[0] != c'\n':
+    if end < at or end[0] != c'\n':
         raise error("protocol_damaged")
     to[0], to[1], to[2] = c'N', columns >> 8, columns & 255
     to += _HEAD
@@ -136,42 +123,26 @@ cdef uint8_t *_put_row(
     return to
 
 
-cdef inline Py_ssize_t _room(Py_ssize_t columns) noexcept:
-    """What a body may have beyond the bytes of its line."""
-    return _HEAD + _KIND_AND_LENGTH * columns
-
-
-cdef inline uint8_t *_put_line(
-    object line, Py_ssize_t columns, uint8_t *to, const uint8_t *limit
-) except NULL:
-    cdef Py_buffer view
-    cdef const uint8_t *data
-    if PyBytes_CheckExact(line):
-        data = <const uint8_t *> PyBytes_AS_STRING(line)
-        return _put_row(data, PyBytes_GET_SIZE(line), columns, to, limit)
-    PyObject_GetBuffer(line, &view, PyBUF_SIMPLE)
-    try:
-        return _put_row(<const uint8_t *> view.buf, view.len, columns, to, limit)
-    finally:
-        PyBuffer_Release(&view)
-
-
 def bodies(lines, Py_ssize_t columns):
-    cdef list found = lines if type(lines) is list else list(lines)
-    cdef Py_ssize_t count = len(found), room = _WORD, i
+    # A tuple: nobody can change it meanwhile, so there is the room that is counted here.
+    cdef tuple found = tuple(lines)
+    cdef Py_ssize_t count = len(found), room = WORD, i
     cdef array.array ends = array.clone(_ENDS, count, zero=False)
     cdef PyObject *body
     cdef uint8_t *start
     cdef uint8_t *to
+    cdef bytes line
     if not 0 <= columns <= 0xFFFF:
         raise ValueError("a row has at most 65,535 columns")
-    for i in range(count):
-        room += _room(columns) + len(found[i])
+    for line in found:
+        if line is None:
+            raise TypeError("a line is bytes")
+        room += _HEAD + _KIND_AND_LENGTH * columns + PyBytes_GET_SIZE(line)
     body = new_bytes(NULL, room)
     try:
-        start = to = <uint8_t *> bytes_of(body)
+        start = to = <uint8_t *> data_of(body)
         for i in range(count):
-            to = _put_line(found[i], columns, to, start + room)
+            to = _put_row(<bytes> found[i], columns, to)
             if to - start > 0xFFFFFFFF:
                 raise OverflowError("a batch's body has less than 4 GiB")
             ends.data.as_uints[i] = to - start

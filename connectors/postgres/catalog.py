@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from connectors.postgres.columns import kept, reduced
 from connectors.postgres.config import ColumnsConfig
-from connectors.postgres.pgoutput import Relation, lsn_value
+from connectors.postgres.pgoutput import Relation
 from connectors.postgres.session import Row, Session
 from connectors.postgres.types import INTEGERS, TEXTS, UUID, logical
 from ensign_core.change import Column, Schema
@@ -332,13 +332,6 @@ def _column(name: str, found: Type, *, required: bool, key: bool) -> Column:
 def _schema(database: str, schema: str, table: str, columns: Sequence[Column]) -> Schema:
     names = (("database", database), ("schema", schema), ("table", table))
     return Schema(f"{schema}.{table}", names, tuple(columns))
-
-
-def end_lsn(session: Session, wal_page: int) -> int:
-    """The end of the server's log, of what is not flushed yet too. At the start of a page the
-    server counts the page's header in; a stream never says so, hence it is taken off."""
-    rows = session.rows("SELECT pg_current_wal_insert_lsn()", doing="reading the log's end")
-    return page_start(lsn_value(str(rows[0][0])), wal_page)
 
 
 def page_start(lsn: int, wal_page: int) -> int:

@@ -1,7 +1,8 @@
 """The source's position: JSON, in the bytes that the core stores with the data they cover.
 
     {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
-     "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows, 0 | 1] | absent,
+     "timeline": 1, "standby": false, "lsn": "0/16B3748",
+     "tx": [final LSN, xid, rows, 0 | 1] | absent,
      "done": [oid, ...], "members": [[oid, oid], ...], "names": [[mark, oid], ...],
      "void": [[oid, mark], ...], "schemas": [[oid, id], ...], "tables": [{...}, ...]}
 
@@ -45,13 +46,14 @@ class Partial(NamedTuple):
 class Origin(NamedTuple):
     """Whose position it is: a slot of another server or database is no continuation, and what was
     changed while a publication did not exist is in no stream. ``publication`` is its oid.
-    ``timeline`` is the server's."""
+    ``timeline`` is the server's; ``standby``: it was one, whose slots only it has."""
 
     system: str
     database: str
     slot: str
     publication: int
     timeline: int
+    standby: bool = False
 
 
 @dataclass

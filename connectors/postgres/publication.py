@@ -108,9 +108,9 @@ def check_publication(
     listed = list(known)
     found = find_publication(session, name)
     if found is None:
-        raise error("publication_missing", publication=name)
+        raise error("publication_missing", **session.facts)
     if found.oid != oid:
-        raise error("publication_recreated", publication=name)
+        raise error("publication_recreated", **session.facts)
     for table in listed:
         now, before = found.member(table), snapshots.members.get(table.oid)
         if now is not None and before in (None, now):
@@ -118,7 +118,7 @@ def check_publication(
         # Dropped or renamed since the tables were listed: not taken out by anybody.
         facts = str(table.oid), table.schema, table.name
         if session.rows(_STILL, facts, doing="looking for a table"):
-            raise error("table_unpublished", publication=name, table=table.full_name)
+            raise error("table_unpublished", **session.facts, table=table.full_name)
     check_suitable(found, listed)
 
 
@@ -128,9 +128,13 @@ def ensure_publication(
     """Make the publication, or add what it lacks; how it is then. Raises
     ``postgres.privilege_missing`` with the statement to run where the user may not. Tables that are
     gone meanwhile are left out; so are locked ones, unless ``patient``, which raises
-    ``postgres.timeout``."""
+    ``postgres.timeout``. Where the session is read-only nothing is changed, and
+    ``postgres.publication_needed`` is raised where any of ``wanted`` is not published: all, unless
+    ``patient``."""
     listed = list(wanted)
     found = find_publication(session, name)
+    if session.read_only:
+        return _as_it_is(found, name, listed, patient=patient)
     if found is None:
         made = f"CREATE PUBLICATION {quoted(name)}{{}} WITH (publish_via_partition_root = true)"
         if not _change(session, made.format(f" FOR TABLE {_names(listed)}"), "42P01"):
@@ -145,6 +149,38 @@ def ensure_publication(
             for table in lacking:
                 _change(session, adding.format(_names([table])), *later)
         found = _found(session, name)
+    return found
+
+
+def creation(name: str, tables: Iterable[Table]) -> str:
+    """The statement that makes the publication."""
+    return (
+        f"CREATE PUBLICATION {quoted(name)} FOR TABLE {_names(list(tables))} "
+        "WITH (publish_via_partition_root = true)"
+    )
+
+
+def addition(name: str, tables: Iterable[Table]) -> str:
+    """The statement that adds tables to it."""
+    return f"ALTER PUBLICATION {quoted(name)} ADD TABLE {_names(list(tables))}"
+
+
+def _as_it_is(
+    found: Publication | None, name: str, wanted: list[Table], *, patient: bool
+) -> Publication:
+    if found is None:
+        raise error(
+            "publication_needed", publication=name, lack="is not there",
+            statement=creation(name, wanted),
+        )  # fmt: skip
+    check_suitable(found, wanted)
+    lacking = [t for t in wanted if found.member(t) is None]
+    if lacking and (patient or len(lacking) == len(wanted)):
+        raise error(
+            "publication_needed", publication=name,
+            lack=f"lacks {', '.join(table.full_name for table in lacking)}",
+            statement=addition(name, lacking),
+        )  # fmt: skip
     return found
 
 

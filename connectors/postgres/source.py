@@ -70,7 +70,7 @@ class PostgresSource:
         )  # fmt: skip
         now = time.monotonic()
         self._watch = Watch(started, config, self._context, starter.publication, now)
-        self._returned_lsn = started.lsn if resume is not None else 0
+        self._returned_lsn = started.acked
         self._returned_at = now
 
     def read(self, timeout_s: float) -> Batch | None:
@@ -160,7 +160,7 @@ class PostgresSource:
             return
         if self._watch.discover(now):
             self._stream.reroute()
-        self._watch.lag(now, self._stream.lsn)
+        self._watch.lag(now, self._stream)
         idle = not self._returned_whole and self._chunks.idle(self._snapshots)
         self._watch.nudge(now, wanted=idle and self._stream.lsn < self._needed_lsn())
 

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from connectors.postgres import wal
 from connectors.postgres.catalog import (
     Description,
     KeyPart,
@@ -48,7 +49,7 @@ LOCKED_RETRY_S: Final = 0.5
 """The pause after which a chunk of a locked table is tried again."""
 
 _BEGIN: Final = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+    f"{wal.BEFORE_AS_OF}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
     f"SET LOCAL lock_timeout = {LOCK_MS_MAX}; LOCK TABLE {{table}} IN ACCESS SHARE MODE"
 )
 _BY_INDEX: Final = (
@@ -184,9 +185,11 @@ class ChunkReader:
         found = self._locked(table, snapshots)
         if found is None:
             return False
-        row = self._session.rows(
-            "SELECT pg_current_snapshot(), pg_current_wal_insert_lsn()", doing="reading a snapshot"
-        )[0]
+        row = self._session.rows(wal.AS_OF, doing="reading a snapshot")[0]
+        if row[0] is None:
+            self._rollback()
+            self._later(table, RETRY_S)
+            return False
         as_of = AsOf(Visible.parse(str(row[0])), page_start(lsn_value(str(row[1])), self._wal_page))
         if not table.ready(as_of.visible):
             self._rollback()

@@ -97,22 +97,22 @@ class Starter:
         first = stood is None
         found = self._find(query, server)
         listed = catalog.tables(query)
+        gap = stood is not None and self._gap(query, server, origin, stood, found, listed)
         wanted = slot.captured_tables(listed, config)
         if config.snapshot != "never":
             unreadable = next((t for t in wanted if not t.readable), None)
             if unreadable is not None:
                 raise error("select_privilege", user=server.user, table=unreadable.full_name)
-        try:
-            self._check(query, server, origin, stood, found, wanted)
-        except EnsignError as failed:
-            if stood is None or not mending.mends(failed, stood, origin.database, self._context):
-                raise
+        if found is not None:
+            slot.check_ours(found, origin)
+        if stood is not None and gap:
             if found is not None:
-                slot.check_ours(found, origin)
                 slot.drop_slot(query, self.slot)
             elsewhere = stood.origin.system != origin.system
             mending.start_over(snapshots, wanted, elsewhere=elsewhere)
             stood = found = None
+        elif found is not None and found.invalid:
+            raise slot.lost(query, found.invalid)
         discovery.leave_out(listed, config, snapshots)
         published = ensure_publication(query, name, wanted, patient=True)
         if found is None:
@@ -134,26 +134,32 @@ class Starter:
             return slot.freed(query, self.slot, found, server, self._context.pipeline)
         return found
 
-    def _check(
+    def _gap(
         self,
         query: Session,
         server: catalog.Server,
         origin: Origin,
-        stood: Standpoint | None,
+        stood: Standpoint,
         found: slot.Slot | None,
-        wanted: list[catalog.Table],
-    ) -> None:
-        """Raise where slot and publication do not continue the position, or cannot be read."""
-        if stood is not None:
-            assert self.replication is not None
+        listed: list[catalog.Table],
+    ) -> bool:
+        """Whether slot or publication do not continue the position, and the operator has asked for
+        the mend of that. Raises where nobody has."""
+        assert self.replication is not None
+        captured = [t for t in listed if self._config.captures(t.schema, t.name)]
+        known = discovery.known(captured, stood.snapshots)
+        oid = stood.origin.publication
+        try:
             end = wal.end_lsn(query, server)
             check_continuation(self.replication, stood, found, origin, end)
-        if found is not None:
-            slot.check_slot(query, found, origin)
-        if stood is not None:
-            known = discovery.known(wanted, stood.snapshots)
-            oid = stood.origin.publication
+            if found is not None:
+                slot.check_slot(query, found, origin)
             check_publication(query, self.publication, oid, known, stood.snapshots)
+        except EnsignError as failed:
+            if not mending.mends(failed, stood, origin.database, self._context):
+                raise
+            return True
+        return False
 
     def _stream(self, replication: Session, server: catalog.Server, lsn: int) -> None:
         publication = literal(quoted(self.publication))

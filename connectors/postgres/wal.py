@@ -47,12 +47,15 @@ _RUNNING: Final = (
 _XMIN, _XMAX = "pg_snapshot_xmin(pg_current_snapshot())", "pg_snapshot_xmax(pg_current_snapshot())"
 _NOW: Final = _RUNNING.format(xmin=_XMIN, xmax=_XMAX)
 _SETTING: Final = "ensign.running"
+_PRIMARY: Final = "0:"
+"""What is noted where a snapshot can be asked. Like the rest, so that a planner can read it."""
 
 BEFORE_AS_OF: Final = (
     "BEGIN READ ONLY; "  # a transaction of its own, as isolation levels are chosen before queries
-    f"SELECT set_config('{_SETTING}', {_XMAX}::text || ':' || {_NOW}, false); COMMIT; "
+    f"SELECT set_config('{_SETTING}', CASE WHEN pg_is_in_recovery() "
+    f"THEN {_XMAX}::text || ':' || {_NOW} ELSE '{_PRIMARY}' END, false); COMMIT; "
 )
-"""Statements to run on a standby right before the ones that take a snapshot, best in one message.
+"""Statements to run right before those that take a snapshot, in the same message.
 
 ``pg_current_snapshot()`` leaves out on a standby which transactions run: all between its xmin and
 its xmax would seem to be seen. So those that run are noted before the snapshot and looked at again
@@ -74,11 +77,12 @@ _STANDBY_SNAPSHOT: Final = (
 )
 
 AS_OF: Final = (
-    f"SELECT CASE WHEN pg_is_in_recovery() THEN {_STANDBY_SNAPSHOT} "
-    f"ELSE pg_current_snapshot()::text END, {AS_OF_END}"
+    f"SELECT CASE WHEN current_setting('{_SETTING}') = '{_PRIMARY}' THEN pg_current_snapshot()::text "
+    f"WHEN pg_is_in_recovery() THEN {_STANDBY_SNAPSHOT} END, {AS_OF_END}"
 )
-"""In a REPEATABLE READ transaction: its snapshot, and an LSN behind what that sees. The snapshot is
-null where it cannot be told, which only happens on a standby: then another must be taken."""
+"""In a REPEATABLE READ transaction that follows on `BEFORE_AS_OF`: its snapshot, and an LSN behind
+all that it sees. The snapshot is null where it cannot be told, which only happens on a standby, or
+while one is promoted: then another must be taken."""
 
 
 def end_lsn(session: Session, server: Server, *, read_only: bool = False) -> int:

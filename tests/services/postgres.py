@@ -125,9 +125,10 @@ class PostgresServer:
             f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
         )  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
-        self._configure()
+        self.write_settings()
 
-    def _configure(self) -> None:
+    def write_settings(self) -> None:
+        """Write `settings` into the configuration file, behind what is there."""
         lines = [f"{name} = '{value}'\n" for name, value in self.settings.items()]
         lines += [f"port = {self.port}\n", f"unix_socket_directories = '{self.folder}'\n"]
         with (self.folder / "data" / "postgresql.conf").open("a") as config:
@@ -233,7 +234,7 @@ class Standby(PostgresServer):
         command[command.index(program)] = str(newest / "pg_basebackup")
         subprocess.run(command, check=True, capture_output=True)
         (data / "standby.signal").touch()
-        self._configure()
+        self.write_settings()
 
     def caught_up(self, database: str = "postgres") -> None:
         """Return when all that the primary has flushed is replayed here."""

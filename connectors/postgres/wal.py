@@ -77,7 +77,8 @@ _STANDBY_SNAPSHOT: Final = (
 )
 
 AS_OF: Final = (
-    f"SELECT CASE WHEN current_setting('{_SETTING}') = '{_PRIMARY}' THEN pg_current_snapshot()::text "
+    f"SELECT CASE WHEN current_setting('{_SETTING}') = '{_PRIMARY}' "
+    "THEN pg_current_snapshot()::text "
     f"WHEN pg_is_in_recovery() THEN {_STANDBY_SNAPSHOT} END, {AS_OF_END}"
 )
 """In a REPEATABLE READ transaction that follows on `BEFORE_AS_OF`: its snapshot, and an LSN behind

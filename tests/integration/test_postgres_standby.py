@@ -10,9 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from connectors.postgres import CONNECTOR, slot, watch
+from connectors.postgres import CONNECTOR, slot, wal, watch
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.position import decode
+from connectors.postgres.session import Session
+from connectors.postgres.snapshot import Visible
 from ensign_core.change import Op
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
@@ -172,7 +174,6 @@ def test_what_an_administrator_has_to_publish(pair: Pair) -> None:
 
 
 def test_a_transaction_that_runs_while_a_chunk_is_read(pair: Pair) -> None:
-    """A standby's pg_current_snapshot() says that it sees it."""
     if old(pair.version):
         return
     pair.db.execute("INSERT INTO t VALUES (1, 'a'), (2, 'a')")
@@ -189,6 +190,47 @@ def test_a_transaction_that_runs_while_a_chunk_is_read(pair: Pair) -> None:
     pair.standby.caught_up()
     one.until(lambda: any(e.new and e.new["v"] == "b" for e in one.seen))
     assert {k: tuple(v.values()) for k, v in fold(one.seen).items()} == pair.rows()
+
+
+def test_snapshots_of_a_standby_are_exact(pair: Pair) -> None:
+    """A standby's own pg_current_snapshot() says that it sees transactions that run."""
+    if old(pair.version):
+        return
+    config = PostgresConfig(type="postgres", dsn=pair.standby.dsn())
+    begin = f"{wal.BEFORE_AS_OF}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
+    session = Session(config, "test")
+    with pair.primary.connect() as other:
+
+        def running() -> int:
+            other.execute("BEGIN")
+            row = other.execute("UPDATE t SET v = 'b' RETURNING pg_current_xact_id()").fetchone()
+            assert row is not None
+            pair.db.execute("INSERT INTO t VALUES ((SELECT max(id) + 1 FROM t), 'a')")
+            pair.standby.caught_up()
+            return int(row[0])
+
+        def as_of() -> Visible | None:
+            found = session.rows(wal.AS_OF)[0][0]
+            session.simple("ROLLBACK", doing="testing")
+            return None if found is None else Visible.parse(found)
+
+        pair.db.execute("INSERT INTO t VALUES (1, 'a')")
+        xid = running()
+        session.simple(begin, doing="testing")
+        found = as_of()
+        assert found is not None
+        assert not found.sees(xid)
+        assert found.sees(xid + 1)
+        # One that ends between the snapshot and the question: whether it is seen is not known.
+        session.simple(begin, doing="testing")
+        other.execute("COMMIT")
+        pair.standby.caught_up()
+        assert as_of() is None
+        session.simple(begin, doing="testing")
+        found = as_of()
+        assert found is not None
+        assert found.sees(xid)
+    session.close()
 
 
 def test_chunks_of_a_standby_under_load(pair: Pair) -> None:

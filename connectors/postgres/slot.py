@@ -94,7 +94,8 @@ SELECT coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.active_pid, 
        coalesce(to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SSOF'), ''),
        coalesce(a.backend_type = 'walsender', false),
        coalesce(to_jsonb(s) ->> 'invalidation_reason',
-                CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict'
+                CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' AND pg_is_in_recovery()
+                     THEN 'conflict'
                      WHEN s.wal_status = 'lost' THEN 'wal_removed' END, ''),
        coalesce(s.confirmed_flush_lsn, '0/0'),
        coalesce(to_jsonb(s) ->> 'synced' = 'true' AND pg_is_in_recovery(), false),

@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -108,7 +109,10 @@ def _of_handshake(
             # A server says what it thinks of the client's certificate after the handshake, and
             # ends the connection when it sees that nothing will come.
             secure.settimeout(ANSWER_S_MAX)
-            secure.shutdown(socket.SHUT_WR)
+            # Of the socket below: that of Python's TLS would read on without TLS. The server may
+            # be gone by then, and what it said is still to be read.
+            with suppress(OSError):
+                socket.socket.shutdown(secure, socket.SHUT_WR)
             secure.recv(1)
         return None
     except ssl.SSLCertVerificationError as failed:

@@ -66,6 +66,12 @@ def ends() -> list[str]:
     return list(dict.fromkeys([*versions[:1], *versions[-1:]]))
 
 
+def speaking_tls() -> Path | None:
+    """The first installation that was built with OpenSSL."""
+    folders = installations().values()
+    return next((f for f in folders if b"SSL_CTX_new" in (f / "postgres").read_bytes()), None)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
@@ -168,6 +174,12 @@ class PostgresServer:
         with self.connect() as connection:
             for name, value in settings.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+            connection.execute("SELECT pg_reload_conf()")
+
+    def allow(self, lines: str) -> None:
+        """Replace who may connect, and how: lines of pg_hba.conf."""
+        (self.folder / "data" / "pg_hba.conf").write_text(lines)
+        with self.connect() as connection:
             connection.execute("SELECT pg_reload_conf()")
 
     def promote(self) -> None:

@@ -167,5 +167,6 @@ def _refusal(conn: pq.abc.PGconn, trace: bytes, facts: dict[str, object]) -> Ens
 
 def _of_tls(conn: pq.abc.PGconn, info: str, facts: dict[str, object]) -> EnsignError | None:
     """What TLS has to do with a failure of which the server said nothing."""
-    host = (conn.hostaddr or conn.host).decode()
-    return diagnose(conninfo_to_dict(info), host, conn.port.decode(), facts)
+    name, port = conn.host.decode(), conn.port.decode()
+    address = conn.hostaddr.decode() or name
+    return diagnose(conninfo_to_dict(info), name, (address, port), facts)

@@ -191,7 +191,7 @@ class PostgresSource:
 
     def ack(self, position: Position) -> None:
         """Everything up to ``position`` is durable (I5): confirm its last complete transaction.
-        The keep-alive too (I4). Reads nothing."""
+        The keep-alive too (I4). Reads no changes."""
         stream = self._stream
         lsn = confirmed_lsn(position)
         if lsn > stream.acked:
@@ -199,6 +199,9 @@ class PostgresSource:
             self._unfed = True
         if stream.fed_ago_s >= (FEEDBACK_S_MIN if self._unfed else KEEPALIVE_S_MIN):
             self._feed()
+        if not self._chunks.busy:
+            # While a full topic keeps `read` from being called, the slot keeps most.
+            self._watch.lag(time.monotonic(), stream)
 
     def _feed(self) -> None:
         self._unfed = False

@@ -106,15 +106,16 @@ class Starter:
         if found is not None:
             slot.check_ours(found, origin)
         if stood is not None and gap:
-            if found is not None:
-                slot.drop_slot(query, self.slot)
             elsewhere = stood.origin.system != origin.system
             mending.start_over(snapshots, wanted, elsewhere=elsewhere)
-            stood = found = None
+            stood = None
         elif found is not None and found.invalid:
             raise slot.lost(query, found.invalid)
         discovery.leave_out(listed, config, snapshots)
         published = ensure_publication(query, name, wanted, patient=True)
+        if gap and found is not None:
+            slot.drop_slot(query, self.slot)
+            found = None
         if found is None:
             start = slot.make_slot(query, self.slot, server, failover=config.failover)
         else:

@@ -43,10 +43,11 @@ FILES: Final = {
 
 
 def diagnose(
-    given: Mapping[str, object], host: str, port: str, facts: Mapping[str, object]
+    given: Mapping[str, object], name: str, at: tuple[str, str], facts: Mapping[str, object]
 ) -> EnsignError | None:
-    """What is wrong with TLS to ``host``, where the dsn (``given``) demands it; None where nothing
-    is. Takes at most twice `ANSWER_S_MAX`."""
+    """What is wrong with TLS to the host ``name``, ``at`` an address and a port, where the dsn
+    (``given``) demands it; None where nothing is. Each step waits for `ANSWER_S_MAX` at most."""
+    host, port = at
     mode = str(given.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer")
     if mode not in DEMANDING or not host or host.startswith("/"):
         return None
@@ -59,7 +60,7 @@ def diagnose(
             plain.sendall(SSL_REQUEST)
             if plain.recv(1) != b"S":
                 return error("tls_refused", **facts, sslmode=mode)
-            return _of_handshake(plain, files, mode, str(given.get("host") or host), facts)
+            return _of_handshake(plain, files, mode, name or host, facts)
     except (OSError, ValueError):
         return None
 

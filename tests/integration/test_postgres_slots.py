@@ -1,5 +1,5 @@
-"""The slot while a pipeline runs and afterwards: what it keeps is watched, who holds it is named,
-and a gap between it and the position is closed when an operator asks for that."""
+"""The slot while a pipeline runs and afterwards: what it keeps is watched, and a gap between it and
+the position is closed when an operator asks for that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from connectors.postgres import CONNECTOR, retention, watch
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.position import decode
-from connectors.postgres.session import Session
 from ensign_core.change import Op, Schema
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
@@ -286,6 +285,21 @@ def test_slot_is_made_on_another_cluster_on_request(
     assert ids(one) == [*((Op.SNAPSHOT, str(i)) for i in (1, 2, 3)), (Op.INSERT, "5")]
 
 
+def test_kept_wal_is_told_while_nothing_is_read(
+    database: Database, capture: Callable[..., Capture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full topic stops `read`, not `ack`."""
+    monkeypatch.setattr(watch, "LAG_S", 0.0)
+    one = capture(wal_warn_bytes=1 << 20)
+    one.caught_up()
+    assert one.source is not None
+    assert one.position is not None
+    one.told.facts.clear()
+    database.run("SELECT pg_logical_emit_message(true, 'fill', repeat('x', 3000000))")
+    one.source.ack(one.position)
+    assert warned(one) == {"postgres.wal_kept"}
+
+
 def test_other_slots_are_never_dropped(database: Database, capture: Callable[..., Capture]) -> None:
     slot = f"slot_{database.name}"
     one = capture()
@@ -302,68 +316,25 @@ def test_other_slots_are_never_dropped(database: Database, capture: Callable[...
     assert database.value(f"SELECT plugin FROM pg_replication_slots WHERE slot_name = '{slot}'")
 
 
-def test_who_holds_the_slot_is_named(database: Database, capture: Callable[..., Capture]) -> None:
-    slot = f"slot_{database.name}"
-    one = capture()
-    one.caught_up()
-    pid = database.value(f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'")
-    source = CONNECTOR.make(one.config, one.told)
-    with pytest.raises(EnsignError) as caught:
-        source.open(one.position)
-    source.close()
-    error = caught.value
-    assert error.code == "postgres.slot_in_use"
-    start = f"Replication slot {slot} is in use by process {pid} (ensign test, user postgres, from "
-    assert error.sentence.startswith(f"{start}127.0.0.1, since 20")
-    found = next(f for f in CONNECTOR.check(one.config, "test") if f.code == error.code)
-    assert (found.level, str(pid) in found.sentence) == ("warning", True)
-
-
-@pytest.mark.every_version
-def test_stale_walsender_is_terminated_only_on_request(
+def test_publication_of_an_administrator_is_asked_for_before_the_slot_is_dropped(
     database: Database, capture: Callable[..., Capture]
 ) -> None:
-    one = capture()
-    one.caught_up()
-    left = one.source
-    one.source = None
-    config = one.config.model_copy(update={"stale_walsender": "terminate"})
-    other = CONNECTOR.make(config, one.told)
-    other.open(one.position)
-    other.close()
-    assert left is not None
-    with pytest.raises(EnsignError, match=r"postgres\.(restarting|connection_lost)"):
-        left.read(PATIENCE_S)
-    left.close()
-
-
-@pytest.mark.parametrize("strange", ["application", "user"])
-def test_other_readers_of_the_slot_are_never_terminated(
-    database: Database, capture: Callable[..., Capture], strange: str
-) -> None:
-    slot = f"slot_{database.name}"
-    one = capture(stale_walsender="terminate")
+    database.run("CREATE PUBLICATION ensign_test FOR TABLE t")
+    one = capture(read_only=True)
     one.caught_up()
     one.close()
-    free(database, slot)
-    dsn, pipeline = database.dsn, "test"
-    if strange == "user":
-        database.run("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN SUPERUSER")
-        dsn = database.server.dsn(database.name, "reader", "any")
-    else:
-        pipeline = "other"
-    config = PostgresConfig(type="postgres", dsn=dsn)
-    holder = Session(config, pipeline, replication=True)
-    holder.simple(
-        f"START_REPLICATION SLOT {slot} LOGICAL 0/0 "
-        "(proto_version '1', publication_names 'ensign_test')", doing="testing",
-    )  # fmt: skip
-    with pytest.raises(EnsignError, match=r"postgres\.slot_in_use"):
-        CONNECTOR.make(one.config, one.told).open(one.position)
-    asked = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'"
-    assert database.value(asked) is True
-    holder.close()
-    free(database, slot)
+    free(database, f"slot_{database.name}")
+    database.run("DROP PUBLICATION ensign_test")
+    one.told.asked = [RECONCILE]
+    asked = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE NOT active"
+    before = database.value(asked)
+    error = refusal(one)
+    assert error.code == "postgres.publication_needed"
+    assert database.value(asked) == before
+    database.run(error.remedy.partition("run on the primary: ")[2])
+    one.open()
+    database.run("INSERT INTO t VALUES (9)")
+    one.until(lambda: (Op.INSERT, "9") in ids(one))
 
 
 def test_check_tells_of_the_idle_limit(postgres: PostgresServer) -> None:
@@ -379,3 +350,17 @@ def test_check_tells_of_the_idle_limit(postgres: PostgresServer) -> None:
         if db.info.server_version >= 180000:
             server.configure(idle_replication_slot_timeout="1d")
             wait_until(lambda: "postgres.slot_idle_limit" in codes(), PATIENCE_S, 0.05)
+            one = Capture(server.dsn(), tables=["public.t"])
+            one.caught_up()
+            one.close()
+            server.configure(idle_replication_slot_timeout="1s")
+
+            def lost() -> bool:
+                db.execute("CHECKPOINT")
+                row = db.execute("SELECT wal_status FROM pg_replication_slots").fetchone()
+                return row == ("lost",)
+
+            wait_until(lost, PATIENCE_S, 0.1)
+            error = refusal(one)
+            assert error.code == "postgres.slot_lost"
+            assert "idle_replication_slot_timeout" in error.sentence

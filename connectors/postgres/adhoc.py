@@ -90,8 +90,8 @@ class AdhocReader:
 
     def step(self, snapshots: Snapshots, seen: set[int], deadline: float) -> Piece | None:
         """Go on with what is asked first: rows, or None when there are none now. ``seen`` are the
-        moments of the transactions that the stream has begun to bring, as far as it is not known
-        that every snapshot sees them. Call it when all events of the stream were returned."""
+        transactions that the stream has begun to bring, as far as it is not known that every
+        snapshot sees them. Call it when all events of the stream were returned."""
         asked = snapshots.asked[0]
         if asked is not self._asked:
             self.abandon()
@@ -162,7 +162,7 @@ class AdhocReader:
                 self._retry_at = time.monotonic() + locked
             return
         as_of = self._opener.as_of(lane, flushed=True)
-        if not all(map(as_of.visible.sees, seen)):
+        if as_of is None or not all(map(as_of.visible.sees, seen)):
             rollback(lane)
             self._lanes.give(lane)
             self._retry_at = time.monotonic() + RETRY_S

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from connectors.postgres.columns import kept, reduced
 from connectors.postgres.config import ColumnsConfig
-from connectors.postgres.pgoutput import Relation, lsn_value
+from connectors.postgres.pgoutput import Relation
 from connectors.postgres.published import PublishedPart, published_part
 from connectors.postgres.session import Row, Session
 from connectors.postgres.types import INTEGERS, TEXTS, UUID, logical
@@ -375,13 +375,6 @@ def row_estimates(session: Session, oids: Iterable[int]) -> dict[int, int | None
     for oid, rows in session.rows(_ESTIMATES, (listed,), doing="estimating the rows"):
         found[int(str(oid))] = None if rows is None else int(rows)
     return found
-
-
-def end_lsn(session: Session, wal_page: int) -> int:
-    """The end of the server's log, of what is not flushed yet too. At the start of a page the
-    server counts the page's header in; a stream never says so, hence it is taken off."""
-    rows = session.rows("SELECT pg_current_wal_insert_lsn()", doing="reading the log's end")
-    return page_start(lsn_value(str(rows[0][0])), wal_page)
 
 
 def page_start(lsn: int, wal_page: int) -> int:

@@ -9,6 +9,7 @@ from connectors.postgres import catalog, preflight, slot
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
 from connectors.postgres.session import Session
+from connectors.postgres.slot_check import failed, passed, slot_findings
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Finding
 
@@ -17,12 +18,12 @@ def check(config: PostgresConfig, pipeline: str) -> Sequence[Finding]:
     """Connect, look, disconnect. What fails is a finding, not an exception."""
     try:
         session = Session(config, pipeline)
-    except EnsignError as failed:
-        return [_failed(failed)]
+    except EnsignError as problem:
+        return [failed(problem)]
     try:
         return list(_findings(session, config, pipeline))
-    except EnsignError as failed:
-        return [_failed(failed)]
+    except EnsignError as problem:
+        return [failed(problem)]
     finally:
         session.close()
 
@@ -32,102 +33,73 @@ def drop(config: PostgresConfig, pipeline: str) -> Sequence[str]:
     pipeline runs."""
     session = Session(config, pipeline)
     try:
+        session.read_only = session.read_only or catalog.server(session).standby
         return slot.drop(session, config.slot_name(pipeline), config.publication_name(pipeline))
     finally:
         session.close()
 
 
-def _failed(failed: EnsignError) -> Finding:
-    return Finding("error", failed.code, failed.sentence, failed.remedy)
-
-
 def _found(word: str, **facts: object) -> Finding:
-    return _failed(error(word, **facts))
-
-
-def _passed(word: str, sentence: str) -> Finding:
-    return Finding("pass", f"postgres.{word}", sentence)
+    return failed(error(word, **facts))
 
 
 def _findings(session: Session, config: PostgresConfig, pipeline: str) -> Iterator[Finding]:
     server = catalog.server(session)
+    session.read_only = session.read_only or server.standby
+    session.facts |= {"pipeline": pipeline, "slot": config.slot_name(pipeline)}
     version = f"{server.version // 10000}.{server.version % 10000}"
     try:
         slot.check_server(server)
-    except EnsignError as failed:
-        yield _failed(failed)
+    except EnsignError as problem:
+        yield failed(problem)
     else:
-        yield _passed("server", f"PostgreSQL {version} with wal_level logical.")
+        yield passed("server", f"PostgreSQL {version} with wal_level logical.")
     if server.replication:
-        yield _passed("replication", f"User {server.user} may replicate.")
+        yield passed("replication", f"User {server.user} may replicate.")
     else:
         yield from _replication(config, pipeline, server.user)
-    slot_name = config.slot_name(pipeline)
-    found = slot.find_slot(session, slot_name)
-    yield from _slot(found, slot_name, server.database)
-    yield from _capacity(session, needs_slot=found is None)
+    yield from _pooler(session)
+    yield from slot_findings(session, config, pipeline, server)
+    needs_slot = slot.find_slot(session, config.slot_name(pipeline)) is None
+    yield from _capacity(session, needs_slot=needs_slot)
     yield from preflight.findings(session, config, pipeline, server)
+
+
+def _pooler(session: Session) -> Iterator[Finding]:
+    """A pooler gives its clients process ids of its own."""
+    pid = session.rows("SELECT pg_backend_pid()")[0][0]
+    if pid != str(session.conn.backend_pid):
+        yield _as_warning(error("pooler", **session.facts))
+
+
+def _as_warning(problem: EnsignError) -> Finding:
+    return Finding("warning", problem.code, problem.sentence, problem.remedy)
 
 
 def _replication(config: PostgresConfig, pipeline: str, user: str) -> Iterator[Finding]:
     """Some hosted servers grant replication by membership of a role: ask by trying."""
     try:
         Session(config, pipeline, replication=True).close()
-    except EnsignError as failed:
-        if failed.code == "postgres.privilege_missing":
+    except EnsignError as problem:
+        if problem.code == "postgres.privilege_missing":
             yield _found("replication_privilege", user=user)
         else:
-            yield _failed(failed)
+            yield failed(problem)
     else:
-        yield _passed("replication", f"User {user} may replicate.")
-
-
-def _slot(found: slot.Slot | None, name: str, database: str) -> Iterator[Finding]:
-    if found is None:
-        yield _passed("slot", f"Replication slot {name} will be made.")
-        return
-    if found.plugin != "pgoutput":
-        yield _found("slot_foreign", slot=name)
-    elif found.database != database:
-        yield _found("slot_other_database", slot=name, other=found.database, database=database)
-    elif found.wal_status == "lost":
-        yield _found("slot_lost", slot=name)
-    elif found.pid:
-        yield Finding(
-            "warning", "postgres.slot_in_use",
-            f"Replication slot {name} is in use by process {found.pid} "
-            f"({found.application or 'unnamed'}).",
-            "Nothing to do if that is this pipeline; else stop the other reader.",
-        )  # fmt: skip
-    elif found.wal_status in ("unreserved", "extended"):
-        yield Finding(
-            "warning", "postgres.slot_behind",
-            f"Replication slot {name} holds {found.lag_bytes} bytes of WAL ({found.wal_status}).",
-            "Run the pipeline, and raise max_slot_wal_keep_size before the server drops the WAL.",
-        )  # fmt: skip
-    else:
-        yield _passed("slot", f"Replication slot {name} is there and free.")
+        yield passed("replication", f"User {user} may replicate.")
 
 
 _CAPACITY = """
 SELECT current_setting('max_replication_slots')::int
          - (SELECT count(*) FROM pg_catalog.pg_replication_slots),
        current_setting('max_wal_senders')::int
-         - (SELECT count(*) FROM pg_catalog.pg_stat_replication),
-       current_setting('max_slot_wal_keep_size')
+         - (SELECT count(*) FROM pg_catalog.pg_stat_replication)
 """
 
 
 def _capacity(session: Session, *, needs_slot: bool) -> Iterator[Finding]:
-    slots, senders, keep = session.rows(_CAPACITY, doing="reading the server's limits")[0]
+    slots, senders = session.rows(_CAPACITY, doing="reading the server's limits")[0]
     if needs_slot and int(slots or 0) <= 0:
         yield _found("no_free_slot")
     if int(senders or 0) <= 0:
         yield _found("too_many_connections")
-    if keep == "-1":
-        yield Finding(
-            "warning", "postgres.wal_unlimited",
-            "max_slot_wal_keep_size is unlimited: a pipeline that does not run for long fills the "
-            "server's disk with WAL.",
-            "ALTER SYSTEM SET max_slot_wal_keep_size to what the disk can spare, and watch lag.",
-        )  # fmt: skip

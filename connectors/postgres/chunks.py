@@ -12,14 +12,14 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from connectors.postgres import catalog
+from connectors.postgres import catalog, wal
 from connectors.postgres.catalog import Description, KeyPart, Server, Types
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.copytext import bodies
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_value
 from connectors.postgres.session import CopyOut, Session, literal, quoted
-from connectors.postgres.snapshot import AsOf, Key, Replayed, Visible, comparable
+from connectors.postgres.snapshot import AsOf, Key, Visible, comparable
 from ensign_core.change import Op, Schema, Stage
 from ensign_core.rows import split
 
@@ -35,7 +35,7 @@ SILENCE_S_MAX: Final = 60.0
 """A server that sends nothing of a chunk for so long is gone; a lock is not waited for so long."""
 
 _BEGIN: Final = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+    f"{wal.BEFORE_AS_OF}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
     f"SET LOCAL lock_timeout = {LOCK_MS_MAX}; LOCK TABLE {{table}} IN ACCESS SHARE MODE"
 )
 _BY_INDEX: Final = (
@@ -200,25 +200,17 @@ class Opener:
             return None
         return Locked(root, found)
 
-    def as_of(self, lane: Session, *, flushed: bool = False) -> AsOf:
-        """The snapshot of a transaction that has begun. Its LSN is the end of the log behind it,
-        or of what is ``flushed``: then asynchronous commits that it sees may come later."""
-        page = self._server.wal_page
-        if self._server.standby:
-            since = _lsn(self._query, "pg_last_wal_replay_lsn()")
-            xmin, until = lane.rows(
-                "SELECT pg_snapshot_xmin(pg_current_snapshot()), pg_last_wal_replay_lsn()",
-                doing="reading a snapshot",
-            )[0]
-            end = catalog.page_start(lsn_value(str(until)), page)
-            since = catalog.page_start(since, page)
-            return AsOf(Replayed(int(str(xmin)), since, end), end)
-        end_of = "pg_current_wal_flush_lsn()" if flushed else "pg_current_wal_insert_lsn()"
-        text, end_text = lane.rows(
-            f"SELECT pg_current_snapshot(), {end_of}",
-            doing="reading a snapshot",
-        )[0]
-        return AsOf(Visible.parse(str(text)), catalog.page_start(lsn_value(str(end_text)), page))
+    def as_of(self, lane: Session, *, flushed: bool = False) -> AsOf | None:
+        """The snapshot of a transaction that has begun, None where it cannot be told. Its LSN is
+        the end of the log behind it, or of what is ``flushed``: then asynchronous commits that it
+        sees may come later."""
+        text, end = lane.rows(wal.AS_OF, doing="reading a snapshot")[0]
+        if text is None:
+            return None
+        if flushed:
+            end = lane.rows(f"SELECT {wal.FLUSHED}", doing="reading the log's end")[0][0]
+        lsn = catalog.page_start(lsn_value(str(end)), self._server.wal_page)
+        return AsOf(Visible.parse(text), lsn)
 
     def schema(self, found: Description) -> Schema:
         """The schema of the rows that are captured of a table as it is now."""
@@ -251,11 +243,6 @@ class Opener:
             f'ROLE "{user}" BYPASSRLS',
         )
         return Chunk(lane, asked, key, schema, as_of, upper, copy)
-
-
-def _lsn(session: Session, expression: str) -> int:
-    rows = session.rows(f"SELECT {expression}", doing="reading the log's end")
-    return lsn_value(str(rows[0][0]))
 
 
 def relation(found: Description) -> str:

@@ -20,6 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import by_state, error
+from connectors.postgres.password import password_of
+from connectors.postgres.tls import diagnose
 from ensign_core.errors import EnsignError
 
 SETTINGS: Final = {
@@ -50,14 +52,23 @@ TRANSPORT: Final = {
 
 TRACE_BYTES_MAX: Final = 1 << 20
 
+PROTOCOL_VIOLATION: Final = b"08P01"
+
 _host = re.compile(r"[A-Za-z0-9._:%\[\]-]*")
 _quotation = re.compile(r' ?".*"')
 _sqlstate = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
 
 
+def application_name(pipeline: str) -> str:
+    """What the server calls the connections of a pipeline: as much as fits into a name there."""
+    return f"ensign {pipeline}".encode()[:63].decode(errors="ignore")
+
+
 def conninfo(
     config: PostgresConfig, pipeline: str, *, replication: bool
 ) -> tuple[str, dict[str, object]]:
+    """The connection string, with a password of its own where a command gives it; and what errors
+    may name."""
     dsn = config.dsn.get_secret_value()
     try:
         given = conninfo_to_dict(dsn)
@@ -71,10 +82,12 @@ def conninfo(
     extra |= {
         "client_encoding": "UTF8",
         "options": f"{before} {options}".strip(),
-        "application_name": f"ensign {pipeline}"[:63],
+        "application_name": application_name(pipeline),
     }
     if replication:
         extra["replication"] = "database"
+    if config.password_command is not None:
+        extra["password"] = password_of(config.password_command, config.connect_timeout_s)
     info = make_conninfo(dsn, **extra)
     host = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or "local socket"
     user = given.get("user") or os.environ.get("PGUSER") or ""
@@ -121,7 +134,10 @@ def connect(info: str, timeout_s: float, facts: dict[str, object]) -> pq.abc.PGc
             if conn.parameter_status(b"server_encoding") == b"SQL_ASCII":
                 _take_any_bytes(conn, deadline, facts)
             return conn
-        raise _refusal(conn, os.pread(trace.fileno(), TRACE_BYTES_MAX, 0), facts)
+        refusal = _refusal(conn, os.pread(trace.fileno(), TRACE_BYTES_MAX, 0), facts)
+        if refusal.code == "postgres.unreachable":
+            raise _of_tls(conn, info, facts) or refusal
+        raise refusal
     except BaseException:
         conn.finish()
         raise
@@ -153,9 +169,19 @@ def _refusal(conn: pq.abc.PGconn, trace: bytes, facts: dict[str, object]) -> Ens
         return error("password_missing", **facts)
     message = conn.error_message.decode(errors="replace")
     states = _sqlstate.findall(trace)
+    if states and states[-1] == PROTOCOL_VIOLATION:
+        # A server knows the parameters that libpq sends: something between does not.
+        return error("pooler", **facts)
     if states:
         return by_state(states[-1].decode(), **facts, doing="connecting")
     reason = message.partition("failed: ")[2] or message
     # What libpq quotes are parts of the dsn.
     reason = _quotation.sub("", reason.partition("\n")[0])
     return error("unreachable", **facts, reason=reason.strip().rstrip("."))
+
+
+def _of_tls(conn: pq.abc.PGconn, info: str, facts: dict[str, object]) -> EnsignError | None:
+    """What TLS has to do with a failure of which the server said nothing."""
+    name, port = conn.host.decode(), conn.port.decode()
+    address = conn.hostaddr.decode() or name
+    return diagnose(conninfo_to_dict(info), name, (address, port), facts)

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from connectors.postgres.connection_errors import CONNECTION_ERRORS
+from connectors.postgres.slot_errors import SLOT_ERRORS
 from ensign_core.errors import EnsignError
 
 WAIT_FOR_SERVER = "Nothing to do: the pipeline goes on when the server answers again."
 
 ERRORS: Final[dict[str, tuple[str, str]]] = {
+    **CONNECTION_ERRORS,
+    **SLOT_ERRORS,
     # Waited out.
     "unreachable": (
         "The server at {where} cannot be reached: {reason}.",
@@ -22,8 +26,11 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     "connection_lost": ("The connection to the server was lost.", WAIT_FOR_SERVER),
     "restarting": ("The server is starting up or shutting down.", WAIT_FOR_SERVER),
     "slot_in_use": (
-        "Replication slot {slot} is in use by process {pid} ({application}).",
-        "Stop the other reader, or end it with SELECT pg_terminate_backend({pid}).",
+        "Replication slot {slot} is in use by {holder}.",
+        (
+            "Stop the other reader, or end it with SELECT pg_terminate_backend({pid}); with "
+            "stale_walsender: terminate a connection left over of this pipeline is ended for you."
+        ),
     ),
     "too_many_connections": (
         "The server has no free connection or walsender.",
@@ -51,7 +58,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     "login_refused": (
         "The server does not let user {user} connect to database {database} from here.",
-        "Check that the role exists and may log in, and add a line for it to pg_hba.conf.",
+        (
+            "Check that the role exists and may log in, and add a line for it to pg_hba.conf; "
+            "where that asks for TLS (hostssl), set sslmode=require, and sslcert for a certificate."
+        ),
     ),
     "database_missing": (
         "Database {database} does not exist on this server.",
@@ -67,8 +77,8 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Upgrade the server.",
     ),
     "standby": (
-        "The server is a standby, where no publication can be made.",
-        "Point the dsn at the primary.",
+        "The server is a standby of version {version}; changes of a standby need 16 or later.",
+        "Point the dsn at the primary, or upgrade both.",
     ),
     "no_free_slot": (
         "The server has no free replication slot.",
@@ -160,79 +170,6 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Give {table} a key without generated columns, or publish them (PostgreSQL 18 and later).",
     ),
     # Slot, publication and position.
-    "slot_missing": (
-        (
-            "Replication slot {slot} is gone; changes from {from_lsn} up to the server's end at "
-            "{to_lsn} may have been missed."
-        ),
-        "Drop the pipeline with `ensign drop` and let it take a new snapshot, or restore the slot.",
-    ),
-    "slot_recreated": (
-        (
-            "Replication slot {slot} was recreated or moved by somebody else: changes from "
-            "{from_lsn} to {to_lsn} have been missed."
-        ),
-        "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
-    ),
-    "slot_lost": (
-        "Replication slot {slot} was invalidated by the server: the WAL it needs is gone.",
-        "Raise max_slot_wal_keep_size, then `ensign drop` the pipeline for a new snapshot.",
-    ),
-    "slot_foreign": (
-        "Replication slot {slot} is not a logical slot of the plugin pgoutput.",
-        "Give another name as slot, or drop that slot if nobody needs it.",
-    ),
-    "slot_other_database": (
-        "Replication slot {slot} belongs to database {other}, not to {database}.",
-        "Give another name as slot, or correct the dsn.",
-    ),
-    "slot_changed": (
-        "The position is that of replication slot {other}, and the config names {slot}.",
-        "Set slot: {other}, or `ensign drop` the pipeline to start over with the new slot.",
-    ),
-    "system_changed": (
-        "The server is another cluster ({system}) than the one the position is of ({other}).",
-        "Point the dsn at the old server, or `ensign drop` the pipeline to start over here.",
-    ),
-    "server_went_back": (
-        (
-            "The server was put back to an earlier state: its log ends at {to_lsn}, and changes up "
-            "to {from_lsn} were captured."
-        ),
-        (
-            "Restore the server up to {from_lsn}, or `ensign drop` the pipeline for a new snapshot "
-            "of the server as it is."
-        ),
-    ),
-    "timeline_changed": (
-        (
-            "The server is on timeline {timeline}, and the position {from_lsn} is of timeline "
-            "{other}: a standby was promoted, or a backup was restored."
-        ),
-        (
-            "Check that the new primary had everything up to {from_lsn} when it was promoted; else "
-            "changes were missed: `ensign drop` the pipeline for a new snapshot."
-        ),
-    ),
-    "database_changed": (
-        "The position is that of database {other}, and the dsn names {database}.",
-        "Correct the dsn, or `ensign drop` the pipeline to start over here.",
-    ),
-    "publication_missing": (
-        "Publication {publication} was dropped: changes since have been missed.",
-        "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
-    ),
-    "publication_recreated": (
-        "Publication {publication} was dropped and made again: changes between have been missed.",
-        "Drop the pipeline with `ensign drop` and let it take a new snapshot.",
-    ),
-    "table_unpublished": (
-        (
-            "Table {table} was taken out of publication {publication}, if only for a time: its "
-            "changes have been missed."
-        ),
-        "Exclude the table in the config, or `ensign drop` the pipeline for a new snapshot.",
-    ),
     "publication_unsuitable": (
         "Publication {publication} {lack}.",
         'ALTER PUBLICATION "{publication}" SET ({setting}).',

@@ -1,7 +1,8 @@
 """The source's position: JSON, in the bytes that the core stores with the data they cover.
 
     {"v": 1, "system": "77...", "database": "shop", "slot": "ensign_shop", "publication": oid,
-     "timeline": 1, "lsn": "0/16B3748", "tx": [final LSN, xid, rows, 0 | 1] | absent,
+     "timeline": 1, "standby": false, "lsn": "0/16B3748",
+     "tx": [final LSN, xid, rows, 0 | 1] | absent,
      "done": [oid, ...], "members": [[oid, oid], ...], "filters": [[oid, mark], ...],
      "names": [[mark, oid], ...], "void": [[oid, mark], ...], "schemas": [[oid, id], ...],
      "tables": [{...}, ...], "asked": [{...}, ...], "tables_read": N, "rows_read": N,
@@ -24,7 +25,7 @@ from zlib import crc32
 from connectors.postgres.catalog import KeyPart
 from connectors.postgres.errors import error
 from connectors.postgres.pgoutput import lsn_text, lsn_value
-from connectors.postgres.snapshot import NEVER, Asked, AsOf, Key, TableSnapshot, parse_view
+from connectors.postgres.snapshot import NEVER, Asked, AsOf, Key, TableSnapshot, Visible
 from ensign_core.change import Position
 
 VERSION = 1
@@ -50,13 +51,14 @@ class Partial(NamedTuple):
 class Origin(NamedTuple):
     """Whose position it is: a slot of another server or database is no continuation, and what was
     changed while a publication did not exist is in no stream. ``publication`` is its oid.
-    ``timeline`` is the server's."""
+    ``timeline`` is the server's; ``standby``: it was one, whose slots only it has."""
 
     system: str
     database: str
     slot: str
     publication: int
     timeline: int
+    standby: bool = False
 
 
 @dataclass
@@ -235,9 +237,9 @@ def _read_table(found: dict[str, Any]) -> TableSnapshot:
         cursor=_read_key(found["cursor"]),
         low=_read_key(found["low"]),
         uppers=[tuple(map(_read_value, key)) for key in found["uppers"]],
-        chunks=[AsOf(parse_view(text), lsn) for text, lsn in found["chunks"]],
+        chunks=[AsOf(Visible.parse(text), lsn) for text, lsn in found["chunks"]],
         points={
-            tuple(map(_read_value, key)): AsOf(parse_view(as_of[0]), as_of[1]) if as_of else None
+            tuple(map(_read_value, key)): AsOf(Visible.parse(as_of[0]), as_of[1]) if as_of else None
             for key, as_of in found["points"]
         },
         owed=set(found["owed"]),

@@ -130,9 +130,9 @@ def check_publication(
     listed = list(known)
     found = find_publication(session, name)
     if found is None:
-        raise error("publication_missing", publication=name)
+        raise error("publication_missing", **session.facts)
     if found.oid != oid:
-        raise error("publication_recreated", publication=name)
+        raise error("publication_recreated", **session.facts)
     for table in listed:
         now, before = found.member(table), snapshots.members.get(table.oid)
         changed = found.filter(table) != snapshots.filters.get(table.oid, 0)
@@ -146,7 +146,7 @@ def check_publication(
         # Dropped or renamed since the tables were listed: not taken out by anybody.
         facts = str(table.oid), table.schema, table.name, "t" if table.roots else "f"
         if session.rows(_STILL, facts, doing="looking for a table"):
-            raise error("table_unpublished", publication=name, table=table.full_name)
+            raise error("table_unpublished", **session.facts, table=table.full_name)
     check_suitable(found, listed)
 
 
@@ -161,9 +161,13 @@ def ensure_publication(
     """Make the publication, or add what it lacks; how it is then. Raises
     ``postgres.privilege_missing`` with the statement to run where the user may not. Tables that are
     gone meanwhile are left out; so are locked ones, unless ``patient``, which raises
-    ``postgres.timeout``."""
+    ``postgres.timeout``. Where the session is read-only nothing is changed, and
+    ``postgres.publication_needed`` is raised where any of ``wanted`` is not published: all, unless
+    ``patient``."""
     listed = list(wanted)
     found = find_publication(session, name)
+    if session.read_only:
+        return _as_it_is(found, config, name, listed, patient=patient)
     if found is None:
         if not _change(session, creation(config, name, listed), "42P01"):
             _change(session, creation(config, name, ()))
@@ -176,6 +180,30 @@ def ensure_publication(
             for table in lacking:
                 _change(session, addition(config, name, [table]), *later)
         found = _found(session, name)
+    return found
+
+
+def _as_it_is(
+    found: Publication | None,
+    config: PostgresConfig,
+    name: str,
+    wanted: list[Table],
+    *,
+    patient: bool,
+) -> Publication:
+    if found is None:
+        raise error(
+            "publication_needed", publication=name, lack="is not there",
+            statement=creation(config, name, wanted),
+        )  # fmt: skip
+    check_suitable(found, wanted)
+    lacking = [t for t in wanted if found.member(t) is None]
+    if lacking and (patient or len(lacking) == len(wanted)):
+        raise error(
+            "publication_needed", publication=name,
+            lack=f"lacks {', '.join(table.full_name for table in lacking)}",
+            statement=addition(config, name, lacking),
+        )  # fmt: skip
     return found
 
 

@@ -18,7 +18,7 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.lanes import Lanes
 from connectors.postgres.position import Snapshots
 from connectors.postgres.session import Session
-from connectors.postgres.snapshot import OWED_MAX, AsOf, Key, Replayed, TableSnapshot, Visible
+from connectors.postgres.snapshot import OWED_MAX, Key, TableSnapshot, Visible
 from ensign_core.change import Stage
 
 RETRY_S: Final = 0.05
@@ -42,13 +42,12 @@ class SnapshotReader:
     """Implements the chunks of `Snapshots.tables`. One per source, on its thread (I1)."""
 
     def __init__(
-        self, query: Session, config: PostgresConfig, opener: Opener, lanes: Lanes, *, standby: bool
+        self, query: Session, config: PostgresConfig, opener: Opener, lanes: Lanes
     ) -> None:
         self._query = query
         self._config = config
         self._opener = opener
         self._lanes = lanes
-        self._standby = standby
         self._under_way: deque[Chunk] = deque()
         self._rows: dict[int, int] = {}
         self._alone: set[int] = set()
@@ -56,7 +55,6 @@ class SnapshotReader:
         self._careful = 0
         self._round_begun = False
         self._held = 0
-        self.reached = False
 
     @property
     def busy(self) -> bool:
@@ -69,23 +67,10 @@ class SnapshotReader:
         return self._held > 0
 
     @property
-    def gate(self) -> AsOf | None:
-        """On a standby, the moment that the stream must not pass before `step` is called again with
-        ``reached``: there a chunk's rows are put where the stream stands at it."""
-        if not (self._standby and self._under_way):
-            return None
-        view, lsn = self._under_way[0].as_of
-        assert isinstance(view, Replayed)
-        # What may be visible has to come first: if it touched an unread key, the chunk is void.
-        return AsOf(view._replace(since=view.until), lsn)
-
-    @property
     def exclusive(self) -> bool:
         """Whether the stream must not be read now."""
         if not self._under_way:
             return False
-        if self._standby:
-            return self.reached
         head = self._under_way[0]
         return self._careful > 0 or head.whole or head.asked.point is not None
 
@@ -116,13 +101,9 @@ class SnapshotReader:
         if not self._under_way:
             return None
         head = self._under_way[0]
-        if self._standby and head.whole and not self.reached:
-            return None
         if not self.exclusive:
             deadline = min(deadline, time.monotonic() + TURN_S)
         if not head.receive(self._bytes_max(head), deadline):
-            return None
-        if self._standby and not self.reached:
             return None
         if head.copy.blocked:
             table = snapshots.tables.get(head.asked.oid)
@@ -148,15 +129,15 @@ class SnapshotReader:
 
     def _pay(self, snapshots: Snapshots) -> None:
         """Forget owed transactions that have become visible, where too many are remembered."""
-        if self._standby or all(len(t.owed) <= OWED_MAX for t in snapshots.tables.values()):
+        if all(len(t.owed) <= OWED_MAX for t in snapshots.tables.values()):
             return
         rows = self._query.rows("SELECT pg_current_snapshot()", doing="reading the snapshot")
         visible = Visible.parse(str(rows[0][0]))
         oldest = [chunk.as_of.visible for chunk in list(self._under_way)[:1]]
         for table in snapshots.tables.values():
             table.owed = {
-                moment for moment in table.owed
-                if not visible.sees(moment) or not all(view.sees(moment) for view in oldest)
+                xid for xid in table.owed
+                if not visible.sees(xid) or not all(view.sees(xid) for view in oldest)
             }  # fmt: skip
 
     def _fill(self, snapshots: Snapshots) -> None:
@@ -166,8 +147,7 @@ class SnapshotReader:
             self._round_begun = False
         if self._round_begun and self._careful:
             return
-        lanes = 1 if self._standby else self._lanes.count
-        while len(self._under_way) < lanes and not snapshots.paused:
+        while len(self._under_way) < self._lanes.count and not snapshots.paused:
             table = self._next(snapshots, time.monotonic())
             if table is None or not self._begin(table, snapshots):
                 break
@@ -218,7 +198,7 @@ class SnapshotReader:
         as_of = self._opener.as_of(lane)
         key = self._opener.key(locked.table)
         alone = not key and bool(self._under_way)
-        if alone or not table.ready(as_of.visible):
+        if alone or as_of is None or not table.ready(as_of.visible):
             rollback(lane)
             if alone:
                 self._alone.add(table.oid)
@@ -251,8 +231,6 @@ class SnapshotReader:
         if table is None or not _counts(chunk, table):
             self._drop(asked.oid)
             self._careful = CAREFUL_CHUNKS
-            if table is not None and self._standby:
-                self._later(table, RETRY_S)
             return None
         self._careful = max(0, self._careful - 1)
         if not chunk.copy.finished:

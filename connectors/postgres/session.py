@@ -28,7 +28,8 @@ Row = tuple[str | None, ...]
 
 
 class Session:
-    """A libpq connection. ``facts`` are what its errors may name: user, database, where.
+    """A libpq connection. ``facts`` are what its errors may name: user, database, where. Nothing
+    may be written through one that is ``read_only``.
 
     The constructor connects. Every method raises an `EnsignError` of `connectors.postgres.errors`
     and leaves a connection that can only be closed, but for `tolerate`d SQLSTATEs of `query`.
@@ -36,6 +37,7 @@ class Session:
 
     def __init__(self, config: PostgresConfig, pipeline: str, *, replication: bool = False) -> None:
         self._timeout_s = config.query_timeout_s
+        self.read_only = config.read_only
         info, self.facts = conninfo(config, pipeline, replication=replication)
         self.conn = connect(info, config.connect_timeout_s, self.facts)
         self._poll = select.poll()

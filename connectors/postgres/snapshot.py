@@ -64,43 +64,11 @@ class Visible(NamedTuple):
         return self.xmax + ahead - (1 << 32) not in self.xip
 
 
-class Replayed(NamedTuple):
-    """What a snapshot on a standby sees: there ``pg_current_snapshot()`` does not list the
-    transactions that run, but they become visible in the order of their commits. Those that commit
-    before ``since`` are seen, those at or after ``until`` are not; a commit between the two, while
-    the snapshot was taken, may be."""
-
-    xmin: int
-    since: int
-    until: int
-
-    def __str__(self) -> str:
-        return f"{self.xmin}@{self.since}-{self.until}"
-
-    def sees(self, lsn: int) -> bool:
-        """Whether a transaction whose commit record begins at ``lsn`` is certainly visible."""
-        return lsn < self.since
-
-
-View = Visible | Replayed
-"""What a snapshot sees, asked with the *moment* of a transaction: its id, or, on a standby, the LSN
-of its commit record."""
-
-
-def parse_view(text: str) -> View:
-    """The reverse of ``str(view)``."""
-    xmin, at, span = text.partition("@")
-    if not at:
-        return Visible.parse(text)
-    since, _, until = span.partition("-")
-    return Replayed(int(xmin), int(since), int(until))
-
-
 class AsOf(NamedTuple):
     """When a chunk was read. A transaction whose commit record begins at or after ``lsn`` is not
     seen by the snapshot."""
 
-    visible: View
+    visible: Visible
     lsn: int
 
 
@@ -119,7 +87,7 @@ class TableSnapshot:
     ``low`` was read and passed by the stream. ``points`` are single keys that are read again, None
     while they are not. ``bound``: the first chunk's snapshot must have all transactions before it
     behind it. ``wipe``: rows read before are void, and a truncate goes before the next chunk.
-    ``rows`` are those that were read. ``owed`` are the moments of suppressed changes.
+    ``rows`` are those that were read. ``owed`` are the transactions of suppressed changes.
     """
 
     oid: int
@@ -155,7 +123,7 @@ class TableSnapshot:
         self.complete = True
         self.points = {key: as_of for key, as_of in self.points.items() if as_of is not None}
 
-    def ready(self, visible: View) -> bool:
+    def ready(self, visible: Visible) -> bool:
         """Whether a chunk may be read in this snapshot."""
         if self.bound is not None and not self.chunks and visible.xmin < self.bound:
             return False
@@ -200,8 +168,8 @@ class TableSnapshot:
         lsns = [as_of.lsn for as_of in self.points.values() if as_of]
         return min([*lsns, self.chunks[0].lsn] if self.chunks else lsns, default=NEVER)
 
-    def standing(self, key: Key, moment: int) -> Standing:
-        """How the key stands for a change of the transaction at ``moment``."""
+    def standing(self, key: Key, xid: int) -> Standing:
+        """How the key stands for a change of transaction ``xid``."""
         as_of: AsOf | None
         if self.points and key in self.points:
             as_of = self.points[key]
@@ -216,7 +184,7 @@ class TableSnapshot:
             if at >= len(self.chunks):
                 return Standing.LIVE
             as_of = self.chunks[at]
-        return Standing.COVERED if as_of.visible.sees(moment) else Standing.LIVE
+        return Standing.COVERED if as_of.visible.sees(xid) else Standing.LIVE
 
 
 @dataclass
@@ -234,44 +202,44 @@ class Asked:
 
 
 def judge(
-    table: TableSnapshot, schema: Schema, op: Op, moment: int, body: bytes
+    table: TableSnapshot, schema: Schema, op: Op, xid: int, body: bytes
 ) -> tuple[Op, bytes] | None:
     """What the topic gets of a streamed row change of ``table``: None, or an event."""
     if not table.begun:
-        table.owed.add(moment)
+        table.owed.add(xid)
         return None
     if not table.key:
-        if table.complete and table.standing((), moment) is Standing.LIVE:
+        if table.complete and table.standing((), xid) is Standing.LIVE:
             return op, body
         if not table.complete:
-            table.owed.add(moment)
+            table.owed.add(xid)
         return None
     places = _places(table, schema)
     if places is None:
         table.wipe = table.wipe or table.cursor is not None or table.low is not None
         table.restart()
-        table.owed.add(moment)
+        table.owed.add(xid)
         return None
     old, new = split_images(body)
     if old and new:
-        return _judge_update(table, places, moment, body, (old, new))
+        return _judge_update(table, places, xid, body, (old, new))
     row = new or old
-    standing = table.standing(_key(table, places, row, b""), moment)
+    standing = table.standing(_key(table, places, row, b""), xid)
     if standing is Standing.UNREAD:
-        table.owed.add(moment)
+        table.owed.add(xid)
     return (op, body) if standing is Standing.LIVE else None
 
 
 def _judge_update(
-    table: TableSnapshot, places: list[int], moment: int, body: bytes, images: tuple[bytes, bytes]
+    table: TableSnapshot, places: list[int], xid: int, body: bytes, images: tuple[bytes, bytes]
 ) -> tuple[Op, bytes] | None:
     """An update with an old image: its key may have moved."""
     old, new = images
     new_key = _key(table, places, new, old)
-    before = table.standing(_key(table, places, old, b""), moment)
-    after = table.standing(new_key, moment)
+    before = table.standing(_key(table, places, old, b""), xid)
+    after = table.standing(new_key, xid)
     if Standing.UNREAD in (before, after):
-        table.owed.add(moment)
+        table.owed.add(xid)
     if before is Standing.LIVE:
         # Where the row went, a chunk shows it; the row that the topic has is gone.
         return (Op.UPDATE, body) if after is Standing.LIVE else (Op.DELETE, old)
@@ -281,24 +249,24 @@ def _judge_update(
     if filled is None:
         # The topic has no base that the unchanged columns could come from.
         table.points[new_key] = None
-        table.owed.add(moment)
+        table.owed.add(xid)
         return None
     return Op.INSERT, filled
 
 
-def judge_truncate(table: TableSnapshot, moment: int) -> bool:
+def judge_truncate(table: TableSnapshot, xid: int) -> bool:
     """Whether the topic gets a truncate of ``table``."""
-    views = [as_of.visible.sees(moment) for as_of in table.chunks]
-    views += [as_of.visible.sees(moment) for as_of in table.points.values() if as_of]
+    views = [as_of.visible.sees(xid) for as_of in table.chunks]
+    views += [as_of.visible.sees(xid) for as_of in table.points.values() if as_of]
     if table.low is not None:
         views.append(False)
     if not table.complete or table.pending_point() is not None:
-        table.owed.add(moment)
+        table.owed.add(xid)
     if all(views):
         return False
     if any(views):
         table.restart()
-        table.owed.add(moment)
+        table.owed.add(xid)
     return True
 
 

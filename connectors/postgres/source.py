@@ -75,19 +75,18 @@ class PostgresSource:
         types = catalog.Types(query)
         relations = Relations(query, config, self._snapshots, database=server.database, types=types)
         opener = Opener(query, config, server, starter.publication, types)
-        self._chunks = SnapshotReader(query, config, opener, self._lanes, standby=server.standby)
+        self._chunks = SnapshotReader(query, config, opener, self._lanes)
         self._adhoc = AdhocReader(query, config, opener, self._lanes, context)
         self._progress = ProgressTeller(query, context)
         self._query = query
-        self._standby = server.standby
         self._writer = PositionWriter(started.origin)
         self._stream = Stream(
             started.replication, config, relations, self._snapshots, context,
-            lsn=started.lsn, partial=started.partial, acked=started.acked, standby=server.standby,
+            lsn=started.lsn, partial=started.partial, acked=started.acked,
         )  # fmt: skip
         now = time.monotonic()
         self._watch = Watch(started, config, context, starter.publication, now)
-        self._returned_lsn = started.lsn if resume is not None else 0
+        self._returned_lsn = started.acked
         self._returned_at = now
 
     def read(self, timeout_s: float) -> Batch | None:
@@ -120,7 +119,7 @@ class PostgresSource:
 
     def _streams_turn(self, deadline: float) -> Batch | None:
         stream = self._stream
-        stream.gate = self._adhoc.gate or self._chunks.gate
+        stream.gate = self._adhoc.gate
         if self._chunks.exclusive:
             stream.unwatched()
             return None
@@ -133,7 +132,6 @@ class PostgresSource:
         stream, snapshots = self._stream, self._snapshots
         piece = None
         if self._adhoc.gate is None and self._chunks.due(snapshots, now):
-            self._chunks.reached = stream.at_gate
             piece = self._chunks.step(snapshots, deadline)
         elif self._adhoc.due(snapshots, now):
             self._adhoc.reached = stream.at_gate
@@ -213,7 +211,7 @@ class PostgresSource:
         self._take_signals()
         if self._watch.discover(now):
             stream.reroute()
-        self._watch.lag(now, stream.lsn)
+        self._watch.lag(now, stream)
         self._progress.tell(self._snapshots, now)
         self._forget_seen()
         if stream.gate is not None and not stream.at_gate and now - self._asked_at >= ASK_S:
@@ -241,12 +239,9 @@ class PostgresSource:
         stream = self._stream
         if len(stream.seen) <= SEEN_MAX:
             return
-        if self._standby:
-            stream.seen.clear()
-            return
         rows = self._query.rows("SELECT pg_current_snapshot()", doing="reading the snapshot")
         visible = Visible.parse(str(rows[0][0]))
-        stream.seen = {moment for moment in stream.seen if not visible.sees(moment)}
+        stream.seen = {xid for xid in stream.seen if not visible.sees(xid)}
 
     def _needed_lsn(self) -> int:
         """The LSN that the stream has to pass for `caught_up`."""
@@ -277,7 +272,7 @@ class PostgresSource:
 
     def ack(self, position: Position) -> None:
         """Everything up to ``position`` is durable (I5): confirm its last complete transaction.
-        The keep-alive too (I4). Reads nothing."""
+        The keep-alive too (I4). Reads no changes."""
         stream = self._stream
         lsn = confirmed_lsn(position)
         if lsn > stream.acked:
@@ -285,6 +280,9 @@ class PostgresSource:
             self._unfed = True
         if stream.fed_ago_s >= (FEEDBACK_S_MIN if self._unfed else KEEPALIVE_S_MIN):
             self._feed()
+        if not self._chunks.busy:
+            # While a full topic keeps `read` from being called, the slot keeps most.
+            self._watch.lag(time.monotonic(), stream)
 
     def _feed(self) -> None:
         self._unfed = False

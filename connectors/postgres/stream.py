@@ -47,7 +47,7 @@ class Stream(Feedback, Gathering):
 
     ``lsn`` is the end of the last complete transaction, of a message outside of transactions, or of
     a keepalive. Between `take`s the events of one batch gather here. While there is a ``gate``, the
-    stream stops before the first transaction that it does not see. ``seen`` are the moments of
+    stream stops before the first transaction that it does not see. ``seen`` are the ids of
     transactions that have begun to come, until somebody clears it.
     """
 
@@ -62,7 +62,6 @@ class Stream(Feedback, Gathering):
         lsn: int,
         partial: Partial | None,
         acked: int,
-        standby: bool = False,
     ) -> None:
         Feedback.__init__(self, session, config.heartbeat_s, acked)
         Gathering.__init__(self)
@@ -78,8 +77,6 @@ class Stream(Feedback, Gathering):
         self._begun: pgoutput.Begin | None = None
         self._marked = False
         self._next_lsn = snapshots.passed(lsn)
-        self._standby = standby
-        self._moment = 0
         self._kept: bytes | None = None
         self.gate: AsOf | None = None
         self.seen: set[int] = set()
@@ -186,11 +183,10 @@ class Stream(Feedback, Gathering):
             self._row(data, tag)
         elif tag == pgoutput.BEGIN:
             begin = pgoutput.parse_begin(data)
-            moment = begin.final_lsn if self._standby else begin.xid
-            if self.gate is not None and not self.gate.visible.sees(moment):
+            if self.gate is not None and not self.gate.visible.sees(begin.xid):
                 self._kept = data
             else:
-                self._begin(begin, moment)
+                self._begin(begin)
         elif tag == pgoutput.COMMIT:
             self._commit(pgoutput.parse_commit(data))
         elif tag == pgoutput.RELATION:
@@ -206,10 +202,9 @@ class Stream(Feedback, Gathering):
         elif tag != pgoutput.ORIGIN:
             raise error("protocol_damaged")
 
-    def _begin(self, begin: pgoutput.Begin, moment: int) -> None:
+    def _begin(self, begin: pgoutput.Begin) -> None:
         self._begun = begin
-        self._moment = moment
-        self.seen.add(moment)
+        self.seen.add(begin.xid)
         self._tx = Tx(str(begin.xid), lsn_text(begin.final_lsn), begin.committed_at)
         self._base = -len(self._ops)
         self._skip = 0
@@ -290,7 +285,8 @@ class Stream(Feedback, Gathering):
         table = self._under_way(oid, schema)
         if table is None:
             return op, body
-        return judge(table, schema, op, self._moment, body)
+        assert self._begun is not None
+        return judge(table, schema, op, self._begun.xid, body)
 
     def _under_way(self, oid: int, schema: Schema) -> TableSnapshot | None:
         """The snapshot that may show a row already: one under another name than the row's, which
@@ -352,7 +348,8 @@ class Stream(Feedback, Gathering):
             return
         schema = self._schema(oid)
         table = self._under_way(oid, schema) if schema is not None else None
-        if schema is None or (table is not None and not judge_truncate(table, self._moment)):
+        assert self._begun is not None
+        if schema is None or (table is not None and not judge_truncate(table, self._begun.xid)):
             self._leave_out()
         else:
             self._lead_in(oid, schema)

@@ -66,6 +66,12 @@ def ends() -> list[str]:
     return list(dict.fromkeys([*versions[:1], *versions[-1:]]))
 
 
+def speaking_tls() -> Path | None:
+    """The first installation that was built with OpenSSL."""
+    folders = installations().values()
+    return next((f for f in folders if b"SSL_CTX_new" in (f / "postgres").read_bytes()), None)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
@@ -125,6 +131,10 @@ class PostgresServer:
             f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
         )  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
+        self.write_settings()
+
+    def write_settings(self) -> None:
+        """Write `settings` into the configuration file, behind what is there."""
         lines = [f"{name} = '{value}'\n" for name, value in self.settings.items()]
         lines += [f"port = {self.port}\n", f"unix_socket_directories = '{self.folder}'\n"]
         with (self.folder / "data" / "postgresql.conf").open("a") as config:
@@ -166,6 +176,17 @@ class PostgresServer:
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
             connection.execute("SELECT pg_reload_conf()")
 
+    def allow(self, lines: str) -> None:
+        """Replace who may connect, and how: lines of pg_hba.conf."""
+        (self.folder / "data" / "pg_hba.conf").write_text(lines)
+        with self.connect() as connection:
+            connection.execute("SELECT pg_reload_conf()")
+
+    def promote(self) -> None:
+        """Make this standby a primary and return when it takes writes."""
+        with self.connect() as connection:
+            connection.execute("SELECT pg_promote()")
+
     def dsn(self, database: str = "postgres", user: str = "postgres", password: str = "") -> str:
         password = password or ("postgres" if user == "postgres" else "")
         secret = f":{password}" if password else ""
@@ -192,6 +213,52 @@ class PostgresServer:
             for (slot,) in slots:
                 _drop_slot(connection, slot)
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+class Standby(PostgresServer):
+    """A hot standby of ``primary``, which streams from it through a physical slot of its own."""
+
+    def __init__(
+        self, primary: PostgresServer, *, settings: Mapping[str, str] | None = None
+    ) -> None:
+        followed = {
+            "primary_conninfo": f"{primary.dsn()}?application_name=standby",
+            "primary_slot_name": "standby",
+            "hot_standby_feedback": "on",
+            "wal_receiver_status_interval": "1",
+            "wal_retrieve_retry_interval": "100",
+        }
+        merged = {**primary.settings, **followed, **(settings or {})}
+        super().__init__(primary.programs, settings=merged, auth=primary.auth)
+        self.primary = primary
+
+    def _initialise(self) -> None:
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+        data = self.folder / "data"
+        # Of a newer version, since it is not in all installations.
+        command = self._command(
+            "pg_basebackup", "-D", str(data), "-d", self.primary.dsn(), "-X", "stream",
+            "--checkpoint=fast", "--no-sync", "--create-slot", "--slot=standby",
+        )  # fmt: skip
+        newest = list(installations().values())[-1]
+        program = str(self.programs / "pg_basebackup")
+        command[command.index(program)] = str(newest / "pg_basebackup")
+        subprocess.run(command, check=True, capture_output=True)
+        (data / "standby.signal").touch()
+        self.write_settings()
+
+    def caught_up(self, database: str = "postgres") -> None:
+        """Return when all that the primary has flushed is replayed here."""
+        with self.primary.connect() as there:
+            row = there.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+        assert row is not None
+        deadline = time.monotonic() + READY_S_MAX
+        with self.connect(database) as here:
+            asked = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+            while here.execute(asked, row).fetchone() != (True,):
+                assert time.monotonic() < deadline, "the standby does not follow"
+                time.sleep(0.01)
 
 
 def _drop_slot(connection: psycopg.Connection[Any], slot: str) -> None:

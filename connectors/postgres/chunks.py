@@ -21,6 +21,7 @@ from connectors.postgres.pgoutput import lsn_value
 from connectors.postgres.session import CopyOut, Session, literal, quoted
 from connectors.postgres.snapshot import AsOf, Key, Visible, comparable
 from ensign_core.change import Op, Schema, Stage
+from ensign_core.errors import EnsignError
 from ensign_core.rows import split
 
 LOCK_MS_MAX: Final = 50
@@ -32,7 +33,15 @@ LOCKED_RETRY_S: Final = 0.5
 RENAMED_RETRY_S: Final = 0.05
 
 SILENCE_S_MAX: Final = 60.0
-"""A server that sends nothing of a chunk for so long is gone; a lock is not waited for so long."""
+"""A server that sends nothing of a chunk for so long is gone, unless it still looks for a row."""
+
+ANSWER_S_MAX: Final = 5.0
+"""How long it has to answer when it is asked for that."""
+
+_LOOKING: Final = """
+SELECT FROM pg_catalog.pg_stat_activity
+WHERE pid = $1::int AND state = 'active' AND wait_event IS DISTINCT FROM 'ClientWrite'
+"""
 
 _BEGIN: Final = (
     f"{wal.BEFORE_AS_OF}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
@@ -83,10 +92,11 @@ class Chunk:
     as_of: AsOf
     upper: Key | None
     copy: CopyOut
+    query: Session
     lines: list[bytes] = field(default_factory=list)
     size: int = 0
     ended: bool = False
-    heard_at: float = field(default_factory=time.monotonic)
+    heard_at: float | None = None
 
     @property
     def whole(self) -> bool:
@@ -99,17 +109,31 @@ class Chunk:
         when the server has gone silent."""
         if self._there(bytes_max):
             return True
+        if self.heard_at is None:
+            self.heard_at = time.monotonic()
         lines, size = self.copy.read(max(1, bytes_max - self.size), deadline)
         now = time.monotonic()
         if lines or self.copy.finished or self.copy.blocked:
             self.heard_at = now
         elif now - self.heard_at > SILENCE_S_MAX:
-            raise error("connection_lost")
+            if not self._looking():
+                raise error("connection_lost")
+            self.heard_at = time.monotonic()
         self.lines += lines
         self.size += size
         if self.copy.finished:
             self.end()
         return self._there(bytes_max)
+
+    def _looking(self) -> bool:
+        """Whether the server works on the chunk, such as for a filter that few rows pass."""
+        try:
+            found = self.query.query(
+                _LOOKING, (str(self.lane.conn.backend_pid),), timeout_s=ANSWER_S_MAX
+            )
+        except EnsignError:
+            return False
+        return bool(found)
 
     def _there(self, bytes_max: int) -> bool:
         return self.copy.finished or self.copy.blocked or self.size >= bytes_max
@@ -242,7 +266,7 @@ class Opener:
             statement=f'GRANT SELECT ON {schema.name} TO "{user}"; with row security also ALTER '
             f'ROLE "{user}" BYPASSRLS',
         )
-        return Chunk(lane, asked, key, schema, as_of, upper, copy)
+        return Chunk(lane, asked, key, schema, as_of, upper, copy, self._query)
 
 
 def relation(found: Description) -> str:

@@ -49,6 +49,7 @@ class AdhocReader:
         self._context = context
         self._asked: Asked | None = None
         self._chunk: Chunk | None = None
+        self._beginning: Session | None = None
         self._ordinal = 0
         self._cursor: Key | None = None
         self._rows = FIRST_ROWS
@@ -77,6 +78,12 @@ class AdhocReader:
     def wake_at(self) -> float:
         """When `due` may be true next, by `time.monotonic`."""
         return self._retry_at
+
+    def heed(self, snapshots: Snapshots) -> None:
+        """Give up what is under way and nobody asks for any more: it was stopped, or its table left
+        (its gate would hold the stream up for ever)."""
+        if self._asked is not None and not any(a is self._asked for a in snapshots.asked):
+            self.abandon()
 
     def abandon(self) -> None:
         """Give up what is under way; what is still asked is read again, from its cursor."""
@@ -109,14 +116,15 @@ class AdhocReader:
 
     def _usable(self) -> bool:
         """After an error: whether the connection goes on, so that only what was asked failed."""
-        chunk, self._chunk = self._chunk, None
-        if chunk is None:
+        lane = self._chunk.lane if self._chunk is not None else self._beginning
+        self._chunk = self._beginning = None
+        if lane is None:
             return False
         try:
-            rollback(chunk.lane)
+            rollback(lane)
         except EnsignError:
             return False
-        self._lanes.give(chunk.lane)
+        self._lanes.give(lane)
         return True
 
     def _go_on(
@@ -151,8 +159,12 @@ class AdhocReader:
         return self._comparison.advance(COMPARE_S_MAX)
 
     def _begin(self, asked: Asked, snapshots: Snapshots, seen: set[int]) -> None:
-        lane = self._lanes.take()
+        lane = self._beginning = self._lanes.take()
         assert lane is not None
+        self._open(lane, asked, snapshots, seen)
+        self._beginning = None
+
+    def _open(self, lane: Session, asked: Asked, snapshots: Snapshots, seen: set[int]) -> None:
         locked = self._opener.lock(lane, asked.oid, asked.part)
         if not isinstance(locked, Locked):
             self._lanes.give(lane)
@@ -167,8 +179,16 @@ class AdhocReader:
             self._lanes.give(lane)
             self._retry_at = time.monotonic() + RETRY_S
             return
-        seen.clear()
         key = self._opener.key(locked.table)
+        if self._cursor is not None and key != asked.key:
+            # Where the reader stands says nothing in the order of another key.
+            rollback(lane)
+            self._lanes.give(lane)
+            asked.cursor = None
+            self.abandon()
+            return
+        seen.clear()
+        asked.key = key
         self._ordinal = 0
         self._chunk = self._opener.open(
             lane, locked, as_of, key,

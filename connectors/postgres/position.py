@@ -254,7 +254,8 @@ def _asked(asked: Asked) -> dict[str, Any]:
 
 
 def _read_asked(found: dict[str, Any]) -> Asked:
-    return Asked(**{**found, "cursor": _read_key(found["cursor"])})
+    key = tuple(KeyPart(*part) for part in found.get("key", ()))
+    return Asked(**{**found, "key": key, "cursor": _read_key(found["cursor"])})
 
 
 def _key(key: Key | None) -> list[int | str] | None:

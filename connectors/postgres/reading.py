@@ -207,8 +207,7 @@ class SnapshotReader:
             return None
         if table.begun and key != table.key:
             self._drop(table.oid)
-            table.wipe = table.wipe or bool(table.chunks) or table.low is not None
-            table.restart()
+            table.void()
         table.begun, table.key = True, key
         return self._opener.open(lane, locked, as_of, key, self._range(table))
 

@@ -109,6 +109,11 @@ class TableSnapshot:
         """Whether everything is read and passed: the table needs no filter any more."""
         return self.complete and not self.chunks and not self.points
 
+    def void(self) -> None:
+        """Start over, since what was read does not go with what comes: a truncate goes first."""
+        self.wipe = self.wipe or self.complete or bool(self.chunks) or self.low is not None
+        self.restart()
+
     def restart(self) -> None:
         """Start over: all of the table is unread."""
         self.begun = False
@@ -191,12 +196,14 @@ class TableSnapshot:
 class Asked:
     """An ad hoc snapshot of one table (or of its partition ``part``) that is streamed already: its
     rows are placed where the stream passes their as-of point, and suppress nothing. ``reconcile``:
-    only what the topic lacks or has otherwise. All up to ``cursor`` was read."""
+    only what the topic lacks or has otherwise. All up to ``cursor`` in the order of ``key`` was
+    read."""
 
     oid: int
     part: int = 0
     where: str | None = None
     reconcile: bool = False
+    key: tuple[KeyPart, ...] = ()
     cursor: Key | None = None
     rows: int = 0
 
@@ -216,8 +223,7 @@ def judge(
         return None
     places = _places(table, schema)
     if places is None:
-        table.wipe = table.wipe or table.cursor is not None or table.low is not None
-        table.restart()
+        table.void()
         table.owed.add(xid)
         return None
     old, new = split_images(body)
@@ -271,9 +277,10 @@ def judge_truncate(table: TableSnapshot, xid: int) -> bool:
 
 
 def _places(table: TableSnapshot, schema: Schema) -> list[int] | None:
-    """The indexes of the key's columns in streamed rows; None if the table's key is another now."""
+    """The indexes of the key's columns in streamed rows; None if the table's key is another one
+    there, or of types that order otherwise."""
     by_name = {schema.columns[i].name: i for i in schema.key}
-    if by_name.keys() != {part.name for part in table.key}:
+    if {(name, schema.columns[i].logical) for name, i in by_name.items()} != set(table.key):
         return None
     return [by_name[part.name] for part in table.key]
 

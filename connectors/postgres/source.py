@@ -10,7 +10,7 @@ import time
 from array import array
 from typing import Final
 
-from connectors.postgres import catalog, signals
+from connectors.postgres import catalog, signals, wal
 from connectors.postgres.adhoc import AdhocReader
 from connectors.postgres.chunks import Opener, Piece
 from connectors.postgres.config import PostgresConfig
@@ -84,6 +84,8 @@ class PostgresSource:
             started.replication, config, relations, self._snapshots, context,
             lsn=started.lsn, partial=started.partial, acked=started.acked,
         )  # fmt: skip
+        if started.acked:
+            self._stream.seen = wal.hidden(query)
         now = time.monotonic()
         self._watch = Watch(started, config, context, starter.publication, now)
         self._returned_lsn = started.acked
@@ -130,6 +132,7 @@ class PostgresSource:
         """Rows of the tables whose snapshot is under way; else of what operators asked for."""
         now = time.monotonic()
         stream, snapshots = self._stream, self._snapshots
+        self._adhoc.heed(snapshots)
         piece = None
         if self._adhoc.gate is None and self._chunks.due(snapshots, now):
             piece = self._chunks.step(snapshots, deadline)
@@ -227,7 +230,7 @@ class PostgresSource:
         if not asked:
             return
         before = self._snapshots.paused
-        for failed in signals.take_in(self._query, self._snapshots, asked):
+        for failed in signals.take_in(self._query, self._config, self._snapshots, asked):
             self._watch.warn(failed)
         if self._snapshots.paused and not before:
             self._chunks.abandon()

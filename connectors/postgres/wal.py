@@ -86,6 +86,20 @@ all that it sees. The snapshot is null where it cannot be told, which only happe
 while one is promoted: then another must be taken."""
 
 
+_HIDDEN: Final = (
+    "SELECT transactionid FROM pg_locks "
+    "WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' "
+    "AND current_setting('synchronous_standby_names') <> ''"
+)
+
+
+def hidden(session: Session) -> set[int]:
+    """Transactions that a stream may have brought already although no snapshot sees them yet: with
+    synchronous replication a commit is sent before its standby has confirmed it, for which it may
+    wait as long as there is none. Others that run now are among them."""
+    return {int(str(xid)) for (xid,) in session.rows(_HIDDEN, doing="looking at transactions")}
+
+
 def end_lsn(session: Session, server: Server, *, read_only: bool = False) -> int:
     """The LSN that a stream has to pass to have all that is committed now. At the start of a page
     the server counts the page's header in; a stream never says so, hence it is taken off. A source

@@ -1,0 +1,99 @@
+"""Transactions that run while a table is taken up or read again: what they write is captured once,
+whatever a snapshot says of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from connectors.postgres.position import decode
+from ensign_core.change import Op, Position
+from ensign_core.plugin import Signal
+from tests.conftest import Database
+from tests.integration.test_postgres_adhoc import over
+from tests.services.postgres_capture import WAIT_S_MAX, Capture, fold
+from tests.services.ready import wait_until
+
+
+@pytest.fixture
+def capture(database: Database) -> Iterator[Callable[..., Capture]]:
+    """Makes captures of the test's tables; they are closed afterwards."""
+    made: list[Capture] = []
+
+    def make(**options: Any) -> Capture:
+        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
+        made.append(Capture(database.dsn, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_row_written_while_its_table_was_being_published(
+    database: Database, capture: Callable[..., Capture]
+) -> None:
+    """Its transaction is younger than the one that publishes the table, and still runs when that
+    has ended: the stream does not bring the row."""
+    publication = f"pub_{database.name}"
+    database.run(
+        "CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY)",
+        f"CREATE PUBLICATION {publication} FOR TABLE u",
+    )  # fmt: skip
+    first = capture(publication=publication, tables=["public.u"])
+    first.caught_up()
+    first.close()
+    publishing = database.server.connect(database.name)
+    writing = database.server.connect(database.name)
+    with publishing, writing, writing.transaction():
+        with publishing.transaction():
+            publishing.execute(f"ALTER PUBLICATION {publication} ADD TABLE t")
+            writing.execute("INSERT INTO t VALUES (1)")
+        one = capture(publication=publication, read_only=True)
+        one.position = first.position
+        one.open()
+        for _ in range(5):
+            one.step()
+    database.run("INSERT INTO t VALUES (2)")
+    one.until(lambda: len(one.seen) >= 2)
+    assert fold(one.seen).keys() == {("1",), ("2",)}
+
+
+def test_a_commit_that_was_streamed_before_it_can_be_seen(
+    database: Database, capture: Callable[..., Capture]
+) -> None:
+    """Synchronous replication whose standby is away: the change is sent, the row still looks old to
+    everybody, also after a restart of the worker."""
+    database.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t VALUES (1, 0)",
+        "SET synchronous_commit = local",
+    )  # fmt: skip
+    one = capture()
+    one.caught_up()
+    hanging = database.server.connect(database.name)
+    updating = threading.Thread(target=hanging.execute, args=("UPDATE t SET v = 1",))
+    try:
+        database.run(
+            "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
+        )
+        shown = "SELECT current_setting('synchronous_standby_names') <> ''"
+        wait_until(lambda: database.value(shown), WAIT_S_MAX)
+        updating.start()
+        one.until(lambda: one.seen[-1].op is Op.UPDATE)
+        assert database.value("SELECT v FROM t") == 0
+        one.open()
+        one.told.asked = [Signal(1, "snapshot")]
+        one.until(lambda: decode(one.position or Position(b"")).snapshots.signal == 1)
+        for _ in range(5):
+            one.step()
+        assert one.seen[-1].op is Op.UPDATE, "an old row comes after the change of it"
+    finally:
+        database.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        if updating.ident is not None:
+            updating.join()
+        hanging.close()
+    one.until(lambda: over(one))
+    assert [e.new and e.new["v"] for e in one.seen] == ["0", "1", "1"]

@@ -382,18 +382,8 @@ def page_start(lsn: int, wal_page: int) -> int:
     return lsn - lsn % wal_page if lsn % wal_page in PAGE_HEADERS else lsn
 
 
-_XMAX = """
-SELECT now.x + coalesce(max(l.ahead) FILTER (WHERE l.ahead < XIDS / 2) + 1, 0)
-FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS x) now
-LEFT JOIN LATERAL (
-  SELECT (transactionid::text::bigint - now.x % XIDS + XIDS) % XIDS AS ahead FROM pg_locks
-  WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock'
-) l ON true GROUP BY now.x
-""".replace("XIDS", str(1 << 32))
-"""A snapshot's own xmax is one past the last transaction that has ended: later ones may run."""
-
-
 def current_xmax(session: Session) -> int:
-    """A transaction id behind all that run now. What a transaction from this one on writes, it
+    """The first transaction id not assigned yet. What a transaction from this one on writes, it
     writes with the publication as it is now."""
-    return int(str(session.rows(_XMAX, doing="asking the time")[0][0]))
+    rows = session.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())", doing="asking the time")
+    return int(str(rows[0][0]))

@@ -195,8 +195,8 @@ class Opener:
         self._named: dict[int, Description] = {}
 
     def lock(self, lane: Session, oid: int, part: int = 0) -> Locked | float | None:
-        """Begin a transaction and lock the table. None: it is gone; a number: try again after so
-        many seconds."""
+        """Begin a transaction and lock the table. None: it is gone, or ``part`` is none of its
+        partitions any more; a number: try again after so many seconds."""
         target = part or oid
         named = self._named.pop(target, None) or catalog.describe(lane, target)
         if named is None:
@@ -219,7 +219,7 @@ class Opener:
             return LOCKED_RETRY_S if state == "55P03" else RENAMED_RETRY_S
         self._named[target] = found
         root = catalog.describe(lane, oid, self._publication) if part else found
-        if root is None:
+        if root is None or (part and all(each.oid != oid for each in found.roots)):
             rollback(lane)
             return None
         return Locked(root, found)

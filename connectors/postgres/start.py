@@ -99,7 +99,7 @@ class Starter:
         listed = discovery.listed(query, config)
         gap = stood is not None and self._gap(query, server, origin, stood, found, listed)
         wanted = slot.captured_tables(listed, config)
-        if config.snapshot != "never":
+        if gap or config.snapshot != "never":
             unreadable = next((t for t in wanted if not t.readable), None)
             if unreadable is not None:
                 raise error("select_privilege", user=server.user, table=unreadable.full_name)

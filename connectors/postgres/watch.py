@@ -132,10 +132,9 @@ class Watch:
             return
         self._lag_at = now + LAG_S
         found = self._retention()
-        waiting = len(self._snapshots.tables)
         self._context.progress(
             lag_bytes=max(0, found.end - stream.lsn), kept_bytes=found.kept_bytes,
-            detail=f"{waiting} tables to snapshot" if waiting else "",
+            detail=self._detail(),
         )  # fmt: skip
         partial = stream.partial
         at = Progress(stream.lsn, partial.rows if partial else 0, stream.in_transaction)
@@ -146,6 +145,14 @@ class Watch:
         for code in self._judged - held:
             self.clear(code)
         self._judged = held
+
+    def _detail(self) -> str:
+        """What is to be read yet, in a few words."""
+        waiting = len(self._snapshots.tables)
+        words = [f"{waiting} tables to snapshot"] if waiting else []
+        if self._snapshots.paused:
+            words.append("snapshots are paused")
+        return ", ".join(words)
 
     def _retention(self) -> Retention:
         standby, found = slot.retention(self._query, self._origin.slot)

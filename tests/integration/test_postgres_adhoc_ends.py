@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from connectors.postgres import chunks
 from connectors.postgres.pgoutput import lsn_value
 from connectors.postgres.position import Snapshots, decode
 from ensign_core.change import Op, Position
+from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
 from tests.conftest import Database
 from tests.integration.test_postgres_adhoc import over
-from tests.services.postgres_capture import Capture, fold
+from tests.services.postgres_capture import WAIT_S_MAX, Capture, fold
+from tests.services.ready import wait_until
 
 
 @pytest.fixture
@@ -125,6 +128,31 @@ def test_a_table_that_may_not_be_read(database: Database, capture: Callable[...,
         one.close()
 
 
+def test_a_gap_is_not_mended_where_a_table_cannot_be_compared(
+    database: Database, capture: Callable[..., Capture]
+) -> None:
+    role, publication = f"reader_{database.name}", f"pub_{database.name}"
+    database.run(
+        f"CREATE ROLE {role} LOGIN REPLICATION",
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        f"CREATE PUBLICATION {publication} FOR TABLE t",
+    )
+    one = capture(snapshot="never", publication=publication)
+    one.caught_up()
+    one.close()
+    active = f"SELECT active FROM pg_replication_slots WHERE slot_name = 'slot_{database.name}'"
+    wait_until(lambda: not database.value(active), WAIT_S_MAX)
+    database.run(
+        f"SELECT pg_drop_replication_slot('slot_{database.name}')", "INSERT INTO t VALUES (1)"
+    )
+    dsn = database.server.dsn(database.name, role)
+    one.config = one.config.model_copy(update={"dsn": SecretStr(dsn)})
+    one.told.asked = [Signal(1, "snapshot", reconcile=True)]
+    with pytest.raises(EnsignError) as refused:
+        one.open()
+    assert refused.value.code == "postgres.select_privilege"
+
+
 def test_a_server_that_looks_for_rows_is_not_gone(
     database: Database, capture: Callable[..., Capture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,8 +232,33 @@ def test_a_key_that_changes_between_two_chunks(
     one.until(lambda: len(one.seen) > 100)
     one.told.asked = [Signal(2, "pause")]
     one.until(lambda: snapshots(one).paused)
+    one.open()
+    one.step()
+    assert one.told.facts["detail"] == "snapshots are paused"
     start = len(one.seen)
     database.run("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (code)")
     one.told.asked = [Signal(3, "resume")]
     one.until(lambda: over(one))
     assert len(one.seen) == start + 101  # one says that the structure is another
+
+
+def test_a_partition_that_is_detached_before_it_is_read(
+    database: Database, capture: Callable[..., Capture]
+) -> None:
+    database.run(
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE p (id int PRIMARY KEY)",
+        "INSERT INTO p VALUES (1)",
+    )
+    one = capture(tables=["public.t"], discover_s=0.01)
+    one.caught_up()
+    one.told.asked = [Signal(1, "pause")]
+    one.until(lambda: snapshots(one).paused)
+    database.run("ALTER TABLE t ATTACH PARTITION p FOR VALUES FROM (0) TO (9)")
+    one.open()
+    one.told.asked = [Signal(2, "pause")]
+    one.until(lambda: len(snapshots(one).asked) == 1)
+    database.run("ALTER TABLE t DETACH PARTITION p")
+    one.told.asked = [Signal(3, "resume")]
+    one.until(lambda: over(one) and snapshots(one).signal == 3)
+    assert one.seen == []

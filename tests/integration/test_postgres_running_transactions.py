@@ -1,5 +1,5 @@
-"""Transactions that run while a table is taken up or read again: what they write is captured once,
-whatever a snapshot says of them."""
+"""Transactions that run while a table is read again: what they wrote stays in the topic, whatever a
+snapshot says of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ensign_core.change import Op, Position
 from ensign_core.plugin import Signal
 from tests.conftest import Database
 from tests.integration.test_postgres_adhoc import over
-from tests.services.postgres_capture import WAIT_S_MAX, Capture, fold
+from tests.services.postgres_capture import WAIT_S_MAX, Capture
 from tests.services.ready import wait_until
 
 
@@ -31,35 +31,6 @@ def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     yield make
     for one in made:
         one.close()
-
-
-def test_a_row_written_while_its_table_was_being_published(
-    database: Database, capture: Callable[..., Capture]
-) -> None:
-    """Its transaction is younger than the one that publishes the table, and still runs when that
-    has ended: the stream does not bring the row."""
-    publication = f"pub_{database.name}"
-    database.run(
-        "CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY)",
-        f"CREATE PUBLICATION {publication} FOR TABLE u",
-    )  # fmt: skip
-    first = capture(publication=publication, tables=["public.u"])
-    first.caught_up()
-    first.close()
-    publishing = database.server.connect(database.name)
-    writing = database.server.connect(database.name)
-    with publishing, writing, writing.transaction():
-        with publishing.transaction():
-            publishing.execute(f"ALTER PUBLICATION {publication} ADD TABLE t")
-            writing.execute("INSERT INTO t VALUES (1)")
-        one = capture(publication=publication, read_only=True)
-        one.position = first.position
-        one.open()
-        for _ in range(5):
-            one.step()
-    database.run("INSERT INTO t VALUES (2)")
-    one.until(lambda: len(one.seen) >= 2)
-    assert fold(one.seen).keys() == {("1",), ("2",)}
 
 
 def test_a_commit_that_was_streamed_before_it_can_be_seen(

@@ -47,7 +47,8 @@ class Warnings:
 
     def warn(self, warning: EnsignError) -> None:
         """It holds, until `clear`; another one of its code is replaced."""
-        if self._held.get(warning.code) != warning:
+        held = self._held.get(warning.code)
+        if held is None or held.args != warning.args:
             self._held[warning.code] = warning
             self._tell()
 

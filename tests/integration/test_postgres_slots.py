@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from connectors.postgres import CONNECTOR, retention, watch
+from connectors.postgres import CONNECTOR, retention, source, watch
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.position import decode
 from ensign_core.change import Op, Schema
@@ -290,6 +290,7 @@ def test_kept_wal_is_told_while_nothing_is_read(
 ) -> None:
     """A full topic stops `read`, not `ack`."""
     monkeypatch.setattr(watch, "LAG_S", 0.0)
+    monkeypatch.setattr(source, "UNREAD_S", 0.0)
     one = capture(wal_warn_bytes=1 << 20)
     one.caught_up()
     assert one.source is not None

@@ -21,6 +21,7 @@ from connectors.postgres.pgoutput import lsn_value
 from connectors.postgres.session import CopyOut, Session, literal, quoted
 from connectors.postgres.snapshot import AsOf, Key, Visible, comparable
 from ensign_core.change import Op, Schema, Stage
+from ensign_core.errors import EnsignError
 from ensign_core.rows import split
 
 LOCK_MS_MAX: Final = 50
@@ -46,7 +47,8 @@ _BY_INDEX: Final = (
 class Piece(NamedTuple):
     """Rows of a snapshot, as bodies and their ends. ``ordinal`` is the first row's place in its
     chunk; ``wipe``: the topic needs a truncate before them; ``stage`` is not NONE where the table
-    is read in one chunk. ``op`` is DELETE for rows that a table has no more."""
+    is read in one chunk. ``op`` is DELETE for rows that a table has no more. ``damaged`` are lines
+    that are no rows."""
 
     oid: int
     schema: Schema
@@ -57,6 +59,7 @@ class Piece(NamedTuple):
     wipe: bool = False
     stage: Stage = Stage.NONE
     op: Op = Op.SNAPSHOT
+    damaged: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -116,9 +119,18 @@ class Chunk:
 
     def piece(self, ordinal: int = 0) -> Piece:
         """The lines received, which are dropped here."""
-        body, ends = bodies(self.lines, len(self.schema.columns))
+        lines, columns = self.lines, len(self.schema.columns)
         self.lines, self.size = [], 0
-        return Piece(self.asked.oid, self.schema, body, ends, ordinal, self.as_of.lsn)
+        damaged: list[bytes] = []
+        try:
+            body, ends = bodies(lines, columns)
+        except EnsignError:
+            damaged = [line for line in lines if not _readable(line, columns)]
+            body, ends = bodies([line for line in lines if _readable(line, columns)], columns)
+        return Piece(
+            self.asked.oid, self.schema, body, ends, ordinal, self.as_of.lsn,
+            damaged=tuple(damaged),
+        )  # fmt: skip
 
     def cut(self) -> None:
         """End the chunk at the last row received, since it is larger than was foreseen."""
@@ -136,6 +148,14 @@ class Chunk:
             self.copy.abandon()
         rollback(self.lane)
         self.ended = True
+
+
+def _readable(line: bytes, columns: int) -> bool:
+    try:
+        bodies([line], columns)
+    except EnsignError:
+        return False
+    return True
 
 
 def rollback(lane: Session) -> None:

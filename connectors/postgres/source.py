@@ -185,6 +185,8 @@ class PostgresSource:
         """A batch of snapshot rows; where they are held, it leaves the position where it was."""
         stream = self._stream
         stream.settle()
+        for line in piece.damaged:
+            self._context.dead_letter(line, error("row_damaged", table=piece.schema.name))
         ops = bytearray([piece.op]) * len(piece.ends)
         leading = bytearray()
         if piece.wipe:

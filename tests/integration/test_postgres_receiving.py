@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from psycopg import pq
 from psycopg.pq.abc import PGconn
 
-from connectors.postgres import receiving
+from connectors.postgres import chunks, receiving
+from connectors.postgres.copytext import bodies
+from connectors.postgres.errors import error
 from connectors.postgres.receiving import Receive, one_by_one, receiver
 from tests.conftest import Database
+from tests.services.postgres_capture import Capture
 from tests.services.ready import wait_until
 
 COPY = (
@@ -88,3 +92,28 @@ def test_a_connection_that_ends(database: Database, conn: PGconn) -> None:
     with pytest.raises(psycopg.OperationalError):
         drained()
     wait_until(lambda: database.value(gone), 30)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_lines_that_are_no_rows_are_set_aside(
+    database: Database, monkeypatch: pytest.MonkeyPatch, bare: bool
+) -> None:
+    """A server sends none such: it is the conversion that finds some damaged here."""
+    key = "id int" if bare else "id int PRIMARY KEY"
+    database.run(f"CREATE TABLE t ({key})", "INSERT INTO t SELECT generate_series(1, 30)")
+
+    def some(lines: list[bytes], columns: int) -> tuple[bytes, array[int]]:
+        if any(b"7" in line for line in lines):
+            raise error("protocol_damaged")
+        return bodies(lines, columns)
+
+    monkeypatch.setattr(chunks, "bodies", some)
+    one = Capture(database.dsn, tables=["public.t"], slot=f"slot_{database.name}", chunk_rows=9)
+    try:
+        one.caught_up()
+    finally:
+        one.close()
+    rows = [event.new and event.new["id"] for event in one.seen]
+    assert rows == [str(n) for n in range(1, 31) if "7" not in str(n)]
+    assert [letter for letter, _ in one.told.letters] == [b"7\n", b"17\n", b"27\n"]
+    assert {failed.code for _, failed in one.told.letters} == {"postgres.row_damaged"}

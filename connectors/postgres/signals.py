@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from connectors.postgres import catalog
+from connectors.postgres import discovery
+from connectors.postgres.config import PostgresConfig
 from connectors.postgres.errors import error
 from connectors.postgres.position import Snapshots
 from connectors.postgres.session import Session
@@ -15,12 +16,14 @@ from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
 
 
-def take_in(session: Session, snapshots: Snapshots, signals: Sequence[Signal]) -> list[EnsignError]:
+def take_in(
+    session: Session, config: PostgresConfig, snapshots: Snapshots, signals: Sequence[Signal]
+) -> list[EnsignError]:
     """Note what the signals ask for; what of it cannot be done, for the operator to see."""
     failed: list[EnsignError] = []
     for signal in signals:
         if signal.kind == "snapshot":
-            tables = _chosen(session, snapshots, signal.tables)
+            tables = _chosen(session, config, snapshots, signal.tables)
             if not tables:
                 failed.append(error("signal_unmatched", tables=", ".join(signal.tables) or "*.*"))
             for oid in tables:
@@ -35,11 +38,16 @@ def take_in(session: Session, snapshots: Snapshots, signals: Sequence[Signal]) -
     return failed
 
 
-def _chosen(session: Session, snapshots: Snapshots, globs: Sequence[str]) -> list[int]:
-    """The captured tables that match, by name."""
+def _chosen(
+    session: Session, config: PostgresConfig, snapshots: Snapshots, globs: Sequence[str]
+) -> list[int]:
+    """The captured tables that match, by name; leaves by the names of their roots too."""
     return [
         table.oid
-        for table in catalog.tables(session)
+        for table in discovery.listed(session, config)
         if snapshots.knows(table.oid)
-        and (not globs or any(fnmatchcase(table.full_name, glob) for glob in globs))
+        and (
+            not globs
+            or any(fnmatchcase(n, g) for n in (table.full_name, *table.root_names) for g in globs)
+        )
     ]

@@ -235,7 +235,7 @@ class PostgresSource:
         if not asked:
             return
         before = self._snapshots.paused
-        for failed in signals.take_in(self._query, self._snapshots, asked):
+        for failed in signals.take_in(self._query, self._config, self._snapshots, asked):
             self._watch.warn(failed)
         if self._snapshots.paused and not before:
             self._chunks.abandon()

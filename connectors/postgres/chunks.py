@@ -247,20 +247,22 @@ class Opener:
     ) -> Chunk:
         """Find the chunk's end and start to read it."""
         schema = self.schema(locked.table)
+        user = self._query.facts["user"]
+        doing = f"reading table {schema.name}"
+        statement = (
+            f'GRANT SELECT ON {schema.name} TO "{user}"; with row security also ALTER ROLE '
+            f'"{user}" BYPASSRLS'
+        )
         upper: Key | None = None
         if asked.rows:
             lane.simple(_BY_INDEX, doing="reading a chunk")
-            bound = lane.rows(upper_bound(locked, key, asked), doing="reading a chunk's end")
+            query = upper_bound(locked, key, asked)
+            bound = lane.query(query, doing=doing, statement=statement)
             if bound:
                 values = [str(value).encode("utf-8", "surrogateescape") for value in bound[0]]
                 upper = tuple(map(comparable, key, values))
-        user = self._query.facts["user"]
         copy = CopyOut(
-            lane,
-            select(locked, schema, key, asked, upper),
-            doing=f"reading table {schema.name}",
-            statement=f'GRANT SELECT ON {schema.name} TO "{user}"; with row security also ALTER '
-            f'ROLE "{user}" BYPASSRLS',
+            lane, select(locked, schema, key, asked, upper), doing=doing, statement=statement
         )
         return Chunk(lane, asked, key, schema, as_of, upper, copy)
 

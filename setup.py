@@ -9,6 +9,7 @@ MODULES = (
     "ensign_core.rows.lines",
     "ensign_core.rows.json",
     "connectors.postgres.copylines",
+    "connectors.postgres.copydata",
 )
 
 setup(

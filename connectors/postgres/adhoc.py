@@ -265,7 +265,7 @@ class AdhocReader:
 
 
 def _piece(piece: Piece, bodies: list[bytes], lsn: int) -> Piece | None:
-    if not bodies:
+    if not (bodies or piece.damaged):
         return None
     ends = array("I", accumulate(map(len, bodies)))
     return piece._replace(body=b"".join(bodies), ends=ends, lsn=lsn)

@@ -55,7 +55,8 @@ _BY_INDEX: Final = (
 class Piece(NamedTuple):
     """Rows of a snapshot, as bodies and their ends. ``ordinal`` is the first row's place in its
     chunk; ``wipe``: the topic needs a truncate before them; ``stage`` is not NONE where the table
-    is read in one chunk. ``op`` is DELETE for rows that a table has no more."""
+    is read in one chunk. ``op`` is DELETE for rows that a table has no more. ``damaged`` are lines
+    that are no rows."""
 
     oid: int
     schema: Schema
@@ -66,6 +67,7 @@ class Piece(NamedTuple):
     wipe: bool = False
     stage: Stage = Stage.NONE
     op: Op = Op.SNAPSHOT
+    damaged: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -140,9 +142,18 @@ class Chunk:
 
     def piece(self, ordinal: int = 0) -> Piece:
         """The lines received, which are dropped here."""
-        body, ends = bodies(self.lines, len(self.schema.columns))
+        lines, columns = self.lines, len(self.schema.columns)
         self.lines, self.size = [], 0
-        return Piece(self.asked.oid, self.schema, body, ends, ordinal, self.as_of.lsn)
+        damaged: list[bytes] = []
+        try:
+            body, ends = bodies(lines, columns)
+        except EnsignError:
+            damaged = [line for line in lines if not _readable(line, columns)]
+            body, ends = bodies([line for line in lines if _readable(line, columns)], columns)
+        return Piece(
+            self.asked.oid, self.schema, body, ends, ordinal, self.as_of.lsn,
+            damaged=tuple(damaged),
+        )  # fmt: skip
 
     def cut(self) -> None:
         """End the chunk at the last row received, since it is larger than was foreseen."""
@@ -160,6 +171,14 @@ class Chunk:
             self.copy.abandon()
         rollback(self.lane)
         self.ended = True
+
+
+def _readable(line: bytes, columns: int) -> bool:
+    try:
+        bodies([line], columns)
+    except EnsignError:
+        return False
+    return True
 
 
 def rollback(lane: Session) -> None:
@@ -251,20 +270,22 @@ class Opener:
     ) -> Chunk:
         """Find the chunk's end and start to read it."""
         schema = self.schema(locked.table)
+        user = self._query.facts["user"]
+        doing = f"reading table {schema.name}"
+        statement = (
+            f'GRANT SELECT ON {schema.name} TO "{user}"; with row security also ALTER ROLE '
+            f'"{user}" BYPASSRLS'
+        )
         upper: Key | None = None
         if asked.rows:
             lane.simple(_BY_INDEX, doing="reading a chunk")
-            bound = lane.rows(upper_bound(locked, key, asked), doing="reading a chunk's end")
+            query = upper_bound(locked, key, asked)
+            bound = lane.query(query, doing=doing, statement=statement)
             if bound:
                 values = [str(value).encode("utf-8", "surrogateescape") for value in bound[0]]
                 upper = tuple(map(comparable, key, values))
-        user = self._query.facts["user"]
         copy = CopyOut(
-            lane,
-            select(locked, schema, key, asked, upper),
-            doing=f"reading table {schema.name}",
-            statement=f'GRANT SELECT ON {schema.name} TO "{user}"; with row security also ALTER '
-            f'ROLE "{user}" BYPASSRLS',
+            lane, select(locked, schema, key, asked, upper), doing=doing, statement=statement
         )
         return Chunk(lane, asked, key, schema, as_of, upper, copy, self._query)
 

@@ -189,7 +189,7 @@ def decode(position: Position) -> Standpoint:
         found = json.loads(position)
         if found["v"] != VERSION:
             raise error("position_damaged")
-        origin = Origin(*(found[name] for name in Origin._fields))
+        origin = Origin(**{name: found[name] for name in Origin._fields if name in found})
         partial = Partial(*found["tx"]) if "tx" in found else None
         tables = [_read_table(table) for table in found.get("tables", ())]
         done = set(found["done"])

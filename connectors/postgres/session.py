@@ -19,6 +19,7 @@ from psycopg import pq
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.connecting import connect, conninfo, ready
 from connectors.postgres.errors import by_state, error
+from connectors.postgres.receiving import receiver
 from ensign_core.errors import EnsignError
 
 CANCEL_S_MAX: Final = 5.0
@@ -168,6 +169,7 @@ class CopyOut:
         self._started = False
         self.finished = False
         self.blocked = False
+        self._receive = receiver(session.conn)
         # Takes one statement only, whatever an operator's condition holds.
         session.conn.send_query_params(sql.encode(), [])
 
@@ -176,20 +178,17 @@ class CopyOut:
         deadline passes (`time.monotonic`); and their bytes."""
         lines: list[bytes] = []
         size = 0
-        conn = self._session.conn
         try:
             if not self._start(deadline):
                 return lines, size
             while size < bytes_max:
-                count, data = conn.get_copy_data(1)
-                if count > 0:
-                    lines.append(data.tobytes())
-                    size += count
-                elif count == 0:
-                    if not self._more(deadline):
-                        break
-                else:
+                rows, received, last = self._receive(bytes_max - size)
+                lines += rows
+                size += received
+                if last < 0:
                     self._finish()
+                    break
+                if last == 0 and not self._more(deadline):
                     break
         except psycopg.OperationalError:
             raise self._session.failure(**self._facts) from None

@@ -29,6 +29,10 @@ SLOT_WAIT_S_MAX: Final = 300.0
 STANDBY_WAIT_S_MAX: Final = 30.0
 """How long it waits on a standby, whose primary logs every 15 s what runs, unless it is idle."""
 
+RETENTION_S_MAX: Final = 10.0
+"""How long the look at what the slot keeps, one row of shared memory, may take: nothing else is
+done meanwhile."""
+
 DROP_WAIT_S_MAX: Final = 5.0
 DROP_PAUSE_S: Final = 0.05
 
@@ -130,7 +134,11 @@ FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name 
 
 def retention(session: Session, name: str) -> tuple[bool, Retention]:
     """Whether the server is a standby now, and what the slot keeps of its log."""
-    row = session.rows(_RETENTION, (name,), doing="looking at what the slot keeps")[0]
+    rows = session.query(
+        _RETENTION, (name,), doing="looking at what the slot keeps", timeout_s=RETENTION_S_MAX
+    )
+    row = rows[0]
+    assert not isinstance(row, str)
     end, restart, confirmed = (lsn_value(str(text)) for text in row[1:4])
     safe, limit = (None if text is None else int(text) for text in row[5:])
     return row[0] == "t", Retention(end, restart, confirmed, str(row[4]), safe, limit)

@@ -42,6 +42,10 @@ ASK_S: Final = 0.02
 SEEN_MAX: Final = 10_000
 """Transactions remembered after which those that every snapshot sees are forgotten."""
 
+UNREAD_S: Final = 5.0
+"""How long after the last call of `read` the slot is watched by `ack`, which must not wait for a
+server that has become silent while the stream can notice that sooner."""
+
 PAUSE_S_MIN: Final = 0.001
 """The least time that `read` waits before it looks again."""
 
@@ -59,6 +63,7 @@ class PostgresSource:
         self._returned_lsn = 0
         self._returned_whole = False
         self._returned_at = 0.0
+        self._read_at = 0.0
         self._unfed = False
         self._chunk_turn = False
         self._untold = False
@@ -89,11 +94,12 @@ class PostgresSource:
         now = time.monotonic()
         self._watch = Watch(started, config, context, starter.publication, now)
         self._returned_lsn = started.acked
-        self._returned_at = now
+        self._returned_at = self._read_at = now
 
     def read(self, timeout_s: float) -> Batch | None:
         """The next batch: changes, rows of a snapshot, or none with a position further on (I2)."""
-        deadline = time.monotonic() + timeout_s
+        self._read_at = time.monotonic()
+        deadline = self._read_at + timeout_s
         while True:
             batch = self._turn(deadline)
             if batch is not None:
@@ -182,6 +188,8 @@ class PostgresSource:
         """A batch of snapshot rows; where they are held, it leaves the position where it was."""
         stream = self._stream
         stream.settle()
+        for line in piece.damaged:
+            self._context.dead_letter(line, error("row_damaged", table=piece.schema.name))
         ops = bytearray([piece.op]) * len(piece.ends)
         leading = bytearray()
         if piece.wipe:
@@ -283,9 +291,10 @@ class PostgresSource:
             self._unfed = True
         if stream.fed_ago_s >= (FEEDBACK_S_MIN if self._unfed else KEEPALIVE_S_MIN):
             self._feed()
-        if not self._chunks.busy:
+        now = time.monotonic()
+        if now - self._read_at >= UNREAD_S and not self._chunks.busy:
             # While a full topic keeps `read` from being called, the slot keeps most.
-            self._watch.lag(time.monotonic(), stream)
+            self._watch.lag(now, stream)
 
     def _feed(self) -> None:
         self._unfed = False

@@ -147,7 +147,7 @@ class Starter:
         """Whether slot or publication do not continue the position, and the operator has asked for
         the mend of that. Raises where nobody has."""
         assert self.replication is not None
-        captured = [t for t in listed if self._config.captures(t.schema, t.name)]
+        captured = [t for t in listed if self._config.captures(t.schema, t.name, t.root_names)]
         known = discovery.known(captured, stood.snapshots)
         oid = stood.origin.publication
         try:

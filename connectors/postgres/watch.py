@@ -22,6 +22,9 @@ NUDGE_S: Final = 0.2
 """How long a source that waits for the log's end lets an idle server be silent: then it writes a
 message of its own, since what is in the log but not flushed is not sent."""
 
+UNPUBLISHED: Final = ("postgres.publication_needed", "postgres.privilege_missing")
+"""What stands in the way of a new table, and of no other."""
+
 MESSAGE_PREFIX: Final = "ensign"
 
 
@@ -47,7 +50,8 @@ class Warnings:
 
     def warn(self, warning: EnsignError) -> None:
         """It holds, until `clear`; another one of its code is replaced."""
-        if self._held.get(warning.code) != warning:
+        held = self._held.get(warning.code)
+        if held is None or held.args != warning.args:
             self._held[warning.code] = warning
             self._tell()
 
@@ -112,11 +116,12 @@ class Watch:
             )  # fmt: skip
         except EnsignError as failed:
             # New tables that an administrator has to publish: the others go on.
-            if failed.code != "postgres.publication_needed":
+            if failed.code not in UNPUBLISHED:
                 raise
             self.warn(failed)
             return False
-        self.clear("postgres.publication_needed")
+        for code in UNPUBLISHED:
+            self.clear(code)
         self._look_for_attached()
         return found
 

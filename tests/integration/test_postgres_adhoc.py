@@ -36,7 +36,7 @@ def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     made: list[Capture] = []
 
     def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
+        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], "workers": 2, **options}
         made.append(Capture(database.dsn, **options))
         return made[-1]
 
@@ -183,12 +183,12 @@ def test_pause_resume_and_stop(database: Database, capture: Callable[..., Captur
 class Reconciled:
     """A pipeline with a broker, whose topic is compared with the table."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, **options: Any) -> None:
         self.database = database
         self.broker = Broker.open(folder)
         config = PostgresConfig(
-            type="postgres", dsn=database.dsn, tables=["public.*"], slot=f"slot_{database.name}",
-            chunk_rows=20, batch_bytes_max=40_000, discover_s=3600,
+            type="postgres", dsn=database.dsn, slot=f"slot_{database.name}", chunk_rows=20,
+            batch_bytes_max=40_000, discover_s=3600, **options,
         )  # fmt: skip
         self.plan = Plan("shop", CONNECTOR, config, lambda schema: schema.name, {})
         self.met: Callable[[Batch], None] = lambda _batch: None
@@ -198,8 +198,8 @@ class Reconciled:
         observer = lambda batch, _us: self.met(batch)  # noqa: E731
         return Pipeline(self.broker, self.plan, until_caught_up=True, observer=observer).run()
 
-    def events(self, start: int = 0) -> list[Seen]:
-        with self.broker.reader(["public.t"], start) as reader:
+    def events(self, start: int = 0, topic: str = "public.t") -> list[Seen]:
+        with self.broker.reader([topic], start) as reader:
             found: list[Seen] = []
             while batches := reader.fetch():
                 found += [Seen.of(change) for batch in batches for change in batch]
@@ -319,3 +319,55 @@ def test_a_running_worker_is_told(database: Database, reconciled: Reconciled) ->
         pipeline.stop()
         thread.join(PATIENCE_S)
     assert [e.new and e.new["id"] for e in reconciled.events(before)] == ["0", "1", "2"]
+
+
+def test_leaves_are_reconciled(database: Database, tmp_path: Path) -> None:
+    database.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY RANGE (id)",
+        "CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (100)",
+        "CREATE TABLE high PARTITION OF t FOR VALUES FROM (100) TO (200)",
+        "INSERT INTO t SELECT g, 0 FROM generate_series(0, 199) g",
+    )
+    made = Reconciled(database, tmp_path / "broker", tables=["public.t"], partitions="leaf")
+    try:
+        assert made.run() is None
+        made.unseen("UPDATE t SET v = 1 WHERE id IN (5, 105)", "DELETE FROM t WHERE id = 106")
+        before = {
+            name: made.broker.topic(name).next_offset for name in ("public.low", "public.high")
+        }
+        made.broker.signal("shop", Signal(0, "snapshot", ("public.t",), reconcile=True))
+        assert made.run() is None
+        came = {name: made.events(start, name) for name, start in before.items()}
+    finally:
+        made.broker.close()
+    assert [(e.op, e.new and e.new["id"]) for e in came["public.low"]] == [(Op.SNAPSHOT, "5")]
+    assert [(e.op, (e.new or e.old or {})["id"]) for e in came["public.high"]] == [
+        (Op.SNAPSHOT, "105"), (Op.DELETE, "106")
+    ]  # fmt: skip
+
+
+def test_rows_of_an_attached_partition_come(database: Database, tmp_path: Path) -> None:
+    database.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY RANGE (id)",
+        "CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (100)",
+        "CREATE TABLE more (id int PRIMARY KEY, v int)",
+        "INSERT INTO t VALUES (1, 0)",
+        "INSERT INTO more SELECT g, 0 FROM generate_series(100, 150) g",
+    )
+    made = Reconciled(database, tmp_path / "broker", tables=["public.t"])
+    try:
+        assert made.run() is None
+        before = made.broker.topic("public.t").next_offset
+        database.run(
+            "ALTER TABLE t ATTACH PARTITION more FOR VALUES FROM (100) TO (200)",
+            "UPDATE t SET v = 1 WHERE id = 120",
+        )
+        assert made.run() is None
+        came = made.events(before)
+        assert made.run() is None
+        assert made.broker.topic("public.t").next_offset == before + len(came)
+    finally:
+        made.broker.close()
+    assert {e.schema.name for e in came} == {"public.t"}
+    state = {key[0]: row["v"] for key, row in folded(came).items()}
+    assert state == {str(n): "1" if n == 120 else "0" for n in range(100, 151)}

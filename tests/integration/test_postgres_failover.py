@@ -19,7 +19,7 @@ from ensign_core.change import Op
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
 from tests.services.postgres import PostgresServer, Standby
-from tests.services.postgres_capture import Capture, fold
+from tests.services.postgres_capture import Capture, SameTopic, fold
 from tests.services.ready import wait_until
 
 PATIENCE_S = 60.0
@@ -164,6 +164,7 @@ def test_what_only_the_old_primary_had_is_named(cluster: Cluster) -> None:
     named = lsn_value(error.sentence.split("left at ")[1].partition(",")[0])
     assert named >= lsn_value(str(left))
     one.told.asked = [Signal(1, "snapshot", reconcile=True)]
+    one.told.compare = SameTopic
     one.open()
     db.execute("INSERT INTO t VALUES (4, 'newer')")
     one.until(lambda: any(e.new and e.new["id"] == "4" for e in one.seen))

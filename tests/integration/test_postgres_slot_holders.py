@@ -14,6 +14,7 @@ from connectors.postgres.session import Session
 from ensign_core.errors import EnsignError
 from tests.conftest import Database
 from tests.services.postgres_capture import Capture
+from tests.services.proxy import FaultProxy
 from tests.services.ready import wait_until
 
 PATIENCE_S = 60.0
@@ -73,6 +74,31 @@ def test_stale_walsender_is_terminated_only_on_request(
     with pytest.raises(EnsignError, match=r"postgres\.(restarting|connection_lost)"):
         left.read(PATIENCE_S)
     left.close()
+
+
+def test_walsender_of_a_worker_that_the_network_lost(
+    database: Database, capture: Callable[..., Capture]
+) -> None:
+    """Its worker is still there, and silent: without the option its slot is waited for."""
+    one = capture()
+    with FaultProxy("127.0.0.1", database.server.port) as proxy:
+        direct = one.config.dsn
+        through = database.dsn.replace(f":{database.server.port}/", f":{proxy.port}/")
+        one.config = one.config.model_copy(update={"dsn": type(direct)(through)})
+        one.caught_up()
+        proxy.black_hole()
+        left, one.source = one.source, None
+        one.config = one.config.model_copy(update={"dsn": direct})
+        waiting = CONNECTOR.make(one.config, one.told)
+        with pytest.raises(EnsignError, match=r"postgres\.slot_in_use.*stale_walsender"):
+            waiting.open(one.position)
+        waiting.close()
+        one.config = one.config.model_copy(update={"stale_walsender": "terminate"})
+        one.open()
+        database.run("INSERT INTO t VALUES (1)")
+        one.until(lambda: len(one.seen) == 1)
+        assert left is not None
+        left.close()
 
 
 @pytest.mark.parametrize("strange", ["application", "user"])

@@ -8,38 +8,19 @@ from typing import Any
 
 import pytest
 
-from connectors.postgres import CONNECTOR, retention, watch
+from connectors.postgres import CONNECTOR, retention, source, watch
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.position import decode
-from ensign_core.change import Op, Schema
+from ensign_core.change import Op
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
 from tests.conftest import Database
 from tests.services.postgres import PostgresServer
-from tests.services.postgres_capture import Capture
+from tests.services.postgres_capture import Capture, SameTopic
 from tests.services.ready import wait_until
 
 PATIENCE_S = 60.0
 RECONCILE = Signal(1, "snapshot", reconcile=True)
-
-
-class Same:
-    """A topic that has all that the table has."""
-
-    def __init__(self, _schema: Schema) -> None:
-        pass
-
-    def advance(self, timeout_s: float) -> bool:
-        return True
-
-    def differing(self, schema: Schema, bodies: Sequence[bytes]) -> list[bytes]:
-        return []
-
-    def absent(self, rows_max: int) -> list[bytes]:
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -49,7 +30,7 @@ def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     def make(dsn: str = "", **options: Any) -> Capture:
         options = {"slot": f"slot_{database.name}", "tables": ["public.t"], **options}
         one = Capture(dsn or database.dsn, **options)
-        one.told.compare = Same
+        one.told.compare = SameTopic
         made.append(one)
         return one
 
@@ -147,7 +128,7 @@ def test_warnings_of_others_are_kept_apart(capture: Callable[..., Capture]) -> N
 @pytest.mark.every_version
 def test_lost_slot_is_made_anew_on_request(limited: PostgresServer) -> None:
     one = Capture(limited.dsn(), tables=["public.t"])
-    one.told.compare = Same
+    one.told.compare = SameTopic
     with limited.connect() as db:
         one.caught_up()
         one.close()
@@ -290,6 +271,7 @@ def test_kept_wal_is_told_while_nothing_is_read(
 ) -> None:
     """A full topic stops `read`, not `ack`."""
     monkeypatch.setattr(watch, "LAG_S", 0.0)
+    monkeypatch.setattr(source, "UNREAD_S", 0.0)
     one = capture(wal_warn_bytes=1 << 20)
     one.caught_up()
     assert one.source is not None

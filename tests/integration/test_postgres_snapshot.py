@@ -37,7 +37,7 @@ def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     made: list[Capture] = []
 
     def make(**options: Any) -> Capture:
-        options.setdefault("slot", f"slot_{database.name}")
+        options = {"slot": f"slot_{database.name}", "workers": 3, **options}
         made.append(Capture(database.dsn, **options))
         return made[-1]
 

@@ -20,8 +20,7 @@ LONG = "(SELECT string_agg(md5((g * 1000 + id)::text), '') FROM generate_series(
 
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of a table ``t`` of ROWS rows, read 5 rows at a time; closed afterwards. With
-    one worker no chunk, and no lock, is under way between two reads."""
+    """Makes captures of a table ``t`` of ROWS rows, read 5 rows at a time; closed afterwards."""
     made: list[Capture] = []
     database.run(
         "CREATE TABLE t (id int PRIMARY KEY, v int, note text)",
@@ -30,7 +29,7 @@ def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     )
 
     def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "chunk_rows": 5, "workers": 1, **options}
+        options = {"slot": f"slot_{database.name}", "chunk_rows": 5, **options}
         made.append(Capture(database.dsn, tables=["public.t"], **options))
         return made[-1]
 
@@ -150,9 +149,7 @@ def test_key_changes_in_the_middle(database: Database, capture: Callable[..., Ca
 
 def test_table_dropped_in_the_middle(database: Database, capture: Callable[..., Capture]) -> None:
     database.run("CREATE TABLE keep (id int PRIMARY KEY)", "INSERT INTO keep VALUES (1)")
-    one = Capture(
-        database.dsn, tables=["public.*"], chunk_rows=5, workers=1, slot=f"slot_{database.name}"
-    )
+    one = Capture(database.dsn, tables=["public.*"], chunk_rows=5, slot=f"slot_{database.name}")
     try:
         begun(one)
         database.run("DROP TABLE t")

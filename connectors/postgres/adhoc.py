@@ -17,7 +17,7 @@ from array import array
 from itertools import accumulate, pairwise
 from typing import Final
 
-from connectors.postgres import catalog
+from connectors.postgres import catalog, wal
 from connectors.postgres.chunks import Chunk, Locked, Opener, Piece, Range, rollback
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.lanes import Lanes
@@ -107,9 +107,10 @@ class AdhocReader:
         try:
             return self._go_on(asked, snapshots, seen, deadline)
         except EnsignError as failed:
-            if not self._usable():
+            if snapshots.gap or not self._usable():
                 raise
-            # The rest of the pipeline is not to suffer from what an operator asked for.
+            # The rest of the pipeline is not to suffer from what an operator asked for; a gap that
+            # is not closed is another matter.
             self.failed = failed
             self._over(asked, snapshots)
             return None
@@ -152,7 +153,7 @@ class AdhocReader:
                 self._over(asked, snapshots)
                 snapshots.leave(asked.oid)
                 name = f"{found.schema}.{found.name}"
-                snapshots.take_up(asked.oid, name, catalog.current_xmax(self._query))
+                snapshots.take_up(asked.oid, name, wal.running_xmax(self._query))
                 snapshots.tables[asked.oid].wipe = True
                 return False
             self._comparison, self._compared = self._context.comparison(schema), schema
@@ -260,6 +261,7 @@ class AdhocReader:
     def _over(self, asked: Asked, snapshots: Snapshots) -> None:
         """Nothing is left to do of what was asked."""
         snapshots.asked.remove(asked)
+        snapshots.gap = snapshots.gap and bool(snapshots.asked)
         snapshots.over(asked.rows)
         self.abandon()
 

@@ -380,10 +380,3 @@ def row_estimates(session: Session, oids: Iterable[int]) -> dict[int, int | None
 def page_start(lsn: int, wal_page: int) -> int:
     """``lsn``, or the start of its page when it points just behind the page's header."""
     return lsn - lsn % wal_page if lsn % wal_page in PAGE_HEADERS else lsn
-
-
-def current_xmax(session: Session) -> int:
-    """The first transaction id not assigned yet. What a transaction from this one on writes, it
-    writes with the publication as it is now."""
-    rows = session.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())", doing="asking the time")
-    return int(str(rows[0][0]))

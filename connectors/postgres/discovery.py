@@ -4,9 +4,9 @@ time to time. On the query connection and the source's thread; waits for no lock
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from connectors.postgres import catalog
+from connectors.postgres import catalog, wal
 from connectors.postgres.attaching import attached, begin_looking
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.position import NOBODY, Snapshots, mark
@@ -75,23 +75,18 @@ def take_up(
     published: Publication,
     wanted: Iterable[catalog.Table],
     snapshots: Snapshots,
-    *,
-    fresh: bool,
+    bound: Callable[[Session], int] | None,
 ) -> bool:
     """Take up tables that are new to the position and published by now; whether there were any.
-    Unless the slot was made after they were published (``fresh``), transactions that wrote to them
-    before that may still run."""
+    Unless the slot was made after they were published, transactions that wrote to them before that
+    may still run: ``bound`` gives one behind them."""
     if not snapshots.looked:
         begin_looking(session, snapshots)
     tables = [t for t in wanted if published.member(t) is not None]
     new = [t for t in tables if not snapshots.knows(t.oid)]
-    under_way = [snapshots.tables[t.oid] for t in tables if t.oid in snapshots.tables]
-    waiting = [table for table in under_way if not table.begun]
-    bound = catalog.current_xmax(session) if (new or waiting) and not fresh else None
-    for found in waiting:
-        found.bound = bound
+    behind = bound(session) if new and bound is not None else None
     for table in new:
-        snapshots.take_up(table.oid, table.full_name, bound)
+        snapshots.take_up(table.oid, table.full_name, behind)
     for table in tables:
         note(published, table, snapshots)
         snapshots.names.setdefault(mark(table.full_name), table.oid)
@@ -126,4 +121,4 @@ def discover(
     if not new:
         return False
     published = ensure_publication(session, config, publication, new, patient=False)
-    return take_up(session, published, new, snapshots, fresh=False)
+    return take_up(session, published, new, snapshots, wal.running_xmax)

@@ -190,6 +190,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "A snapshot of {tables} was asked for, and no captured table matches.",
         "Correct --tables: globs over schema.table of tables that the pipeline captures.",
     ),
+    "gap_open": (
+        "A snapshot that closes a gap was not stopped: without it changes are missing for ever.",
+        "Let it end; `ensign snapshot pause` holds it up meanwhile.",
+    ),
     "adhoc_failed": (
         "A snapshot that was asked for was given up: {failed}.",
         "Look in the server's log for the statement and its error, mend it or --where, ask again.",

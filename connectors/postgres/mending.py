@@ -46,6 +46,7 @@ def start_over(snapshots: Snapshots, wanted: Iterable[Table], *, elsewhere: bool
     """Make the snapshot state one for a stream that begins now: tables under way are read again
     from their start, tables that are done stay so. ``elsewhere``: on another cluster, where tables
     are known by name, since their oids are others."""
+    snapshots.gap = True
     for table in snapshots.tables.values():
         table.wipe = table.wipe or table.begun
         table.restart()

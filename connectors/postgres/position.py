@@ -6,7 +6,7 @@
      "done": [oid, ...], "members": [[oid, oid], ...], "filters": [[oid, mark], ...],
      "names": [[mark, oid], ...], "void": [[oid, mark], ...], "schemas": [[oid, id], ...],
      "tables": [{...}, ...], "asked": [{...}, ...], "tables_read": N, "rows_read": N,
-     "looked": "...", "signal": N, "paused": true}
+     "looked": "...", "signal": N, "paused": true, "gap": true}
 
 ``lsn`` is the end of the last complete transaction (or of a keepalive): the only LSN ever confirmed
 to the server. ``tx`` is the transaction after it, as far as its rows were consumed. ``done`` are
@@ -34,7 +34,7 @@ NOBODY = 0
 """No table's oid: whose a name is that its last table gave up."""
 
 LISTS = ("members", "filters", "names", "void", "schemas")
-FEW = ("looked", "signal", "paused", "tables_read", "rows_read")
+FEW = ("looked", "signal", "paused", "gap", "tables_read", "rows_read")
 """Fields of `Snapshots` by how they are written."""
 
 
@@ -73,7 +73,8 @@ class Snapshots:
     ``schemas`` are the ids of the schemas that the topic had last of each table, ``looked`` says
     since when attached partitions are looked for (`connectors.postgres.attaching`), ``signal`` is
     the number of the last signal that was taken in, and while ``paused`` no chunk is read.
-    ``asked`` are the ad hoc snapshots to come, in order. ``tables_read`` and ``rows_read`` count
+    ``asked`` are the ad hoc snapshots to come, in order; while there is a ``gap`` they
+    close it, and are not given up. ``tables_read`` and ``rows_read`` count
     those tables that are done while others are not, for the progress.
     """
 
@@ -87,6 +88,7 @@ class Snapshots:
     looked: str = ""
     signal: int = 0
     paused: bool = False
+    gap: bool = False
     asked: list[Asked] = field(default_factory=list)
     tables_read: int = 0
     rows_read: int = 0
@@ -112,7 +114,9 @@ class Snapshots:
         self.tables.pop(oid, None)
         self.members.pop(oid, None)
         self.filters.pop(oid, None)
-        self.asked = [asked for asked in self.asked if asked.oid != oid]
+        if self.asked:
+            self.asked = [asked for asked in self.asked if asked.oid != oid]
+            self.gap = self.gap and bool(self.asked)
 
     def over(self, rows: int) -> None:
         """A table was read, with so many rows."""

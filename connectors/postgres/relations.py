@@ -6,7 +6,6 @@ from connectors.postgres import columns
 from connectors.postgres.catalog import (
     Description,
     Types,
-    current_xmax,
     describe,
     schema_of_relation,
 )
@@ -17,6 +16,7 @@ from connectors.postgres.position import Snapshots
 from connectors.postgres.publication import via_root_unsuitable
 from connectors.postgres.published import published_alone
 from connectors.postgres.session import Session
+from connectors.postgres.wal import running_xmax
 from ensign_core.change import Schema
 
 
@@ -117,7 +117,7 @@ class Relations:
                 return
         if self._config.captures(now.schema, now.name, now.root_names):
             snapshots.leave(oid)
-            snapshots.take_up(oid, name, current_xmax(self._session))
+            snapshots.take_up(oid, name, running_xmax(self._session))
             if known and found is not None and found.member:
                 snapshots.members[oid] = found.member
             if known and found is not None and found.filter:

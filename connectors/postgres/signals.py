@@ -31,6 +31,8 @@ def take_in(
                 asked = Asked(oid, where=signal.where, reconcile=signal.reconcile)
                 if asked not in snapshots.asked:
                     snapshots.asked.append(asked)
+        elif signal.kind == "stop" and snapshots.gap:
+            failed.append(error("gap_open"))
         elif signal.kind == "stop":
             snapshots.asked.clear()
         else:

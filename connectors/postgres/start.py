@@ -125,7 +125,8 @@ class Starter:
                 slot.keep_on_standbys(self.replication, self.slot, server)
         if first and config.snapshot == "never":
             snapshots.done.update(table.oid for table in wanted)
-        discovery.take_up(query, published, wanted, snapshots, fresh=found is None)
+        bound = wal.ended_xmax if first else wal.running_xmax
+        discovery.take_up(query, published, wanted, snapshots, bound if found is not None else None)
         query.simple(f"SET lock_timeout = {LOCK_MS_MAX}", doing="setting the connection up")
         return _Prepared(origin._replace(publication=published.oid), start, stood is not None)
 

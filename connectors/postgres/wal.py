@@ -108,3 +108,25 @@ def end_lsn(session: Session, server: Server, *, read_only: bool = False) -> int
     expression = FLUSHED if read_only else END
     rows = session.rows(f"SELECT {expression}", doing="reading the log's end")
     return page_start(lsn_value(str(rows[0][0])), server.wal_page)
+
+
+def ended_xmax(session: Session) -> int:
+    """A transaction id behind all that have ended."""
+    rows = session.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())", doing="asking the time")
+    return int(str(rows[0][0]))
+
+
+_RUNNING_XMAX = """
+SELECT now.x + coalesce(max(l.ahead) FILTER (WHERE l.ahead < XIDS / 2) + 1, 0)
+FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS x) now
+LEFT JOIN LATERAL (
+  SELECT (transactionid::text::bigint - now.x % XIDS + XIDS) % XIDS AS ahead FROM pg_locks
+  WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock'
+) l ON true GROUP BY now.x
+""".replace("XIDS", str(1 << 32))
+
+
+def running_xmax(session: Session) -> int:
+    """A transaction id behind all that run now, too. What a transaction from this one on writes, it
+    writes with the publication as it is now."""
+    return int(str(session.rows(_RUNNING_XMAX, doing="asking the time")[0][0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import cast
 
 import pytest
 from pydantic import SecretStr
@@ -17,12 +18,17 @@ from connectors.postgres.errors import ERRORS, STATES, by_state, error
 from connectors.postgres.messages import options
 from connectors.postgres.pgoutput import EPOCH_US
 from connectors.postgres.position import Origin, Partial, PositionWriter, Snapshots, decode
-from connectors.postgres.snapshot import AsOf, TableSnapshot, Visible, judge, judge_truncate
+from connectors.postgres.session import Session
+from connectors.postgres.signals import take_in
+from connectors.postgres.snapshot import Asked, AsOf, TableSnapshot, Visible, judge, judge_truncate
 from ensign_core.change import Column, Op, Position, Schema
 from ensign_core.errors import EnsignError
+from ensign_core.plugin import Signal
 from ensign_core.rows import ABSENT, Value, encode, new_image
 
 SCHEMA = Schema("s.t", (), (Column("id", "int4", "int", False, True), Column("v", "text", "text")))
+NO_SERVER = cast(Session, None)
+CONFIG = PostgresConfig(type="postgres", dsn=SecretStr("x"))
 HEAD = b"w" + bytes(24)
 
 
@@ -66,7 +72,7 @@ def test_messages() -> None:
 
 
 def test_options() -> None:
-    plain = PostgresConfig(type="postgres", dsn=SecretStr("x"))
+    plain = CONFIG
     assert options(plain, 140000) == ", messages 'true'"
     origin = PostgresConfig(type="postgres", dsn=SecretStr("x"), origin="none")
     assert options(origin, 160000) == ", messages 'true', origin 'none'"
@@ -214,3 +220,13 @@ def test_pipelines_do_not_share_a_slot() -> None:
     assert len(set(derived)) == len(names)
     assert derived[0] == "ensign_shop"
     assert all(re.fullmatch(r"[a-z0-9_]{1,63}", name) for name in derived)
+
+
+def test_what_closes_a_gap_is_not_stopped() -> None:
+    asked = [Asked(1, reconcile=True)]
+    for gap in (True, False):
+        snapshots = Snapshots(gap=gap, asked=list(asked))
+        failed = take_in(NO_SERVER, CONFIG, snapshots, [Signal(3, "stop")])
+        assert [error.code for error in failed] == (["postgres.gap_open"] if gap else [])
+        assert snapshots.asked == (asked if gap else [])
+        assert snapshots.signal == 3

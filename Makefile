@@ -4,6 +4,8 @@
 # make bench   measurements beside a rival or a limit: make bench NAME=...
 # make clean   what these commands made, but never ./var: that is data
 
+# Tests mostly wait for servers: more of them than cores.
+PROCESSES ?= 3
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -24,7 +26,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev postgresql
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

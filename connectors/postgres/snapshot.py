@@ -123,11 +123,6 @@ class TableSnapshot:
         self.complete = False
         self.rows = 0
 
-    def give_up(self) -> None:
-        """Read nothing more: what is unread stays so, and its changes are let through."""
-        self.complete = True
-        self.points = {key: as_of for key, as_of in self.points.items() if as_of is not None}
-
     def ready(self, visible: Visible) -> bool:
         """Whether a chunk may be read in this snapshot."""
         if self.bound is not None and not self.chunks and visible.xmin < self.bound:

@@ -85,10 +85,10 @@ def snapshot_text(snapshot: Mapping[str, Any]) -> str:
     text = f"snapshot: {snapshot['rows']:,} rows"
     if snapshot["percent"] is not None:
         text += f" of about {snapshot['rows_total']:,} ({snapshot['percent']:.1f} %)"
-    text += f", {snapshot['tables_done']} of {snapshot['tables']} tables"
+    # A terminal may cut the line: what people look for comes first.
     if snapshot["eta_seconds"] is not None:
-        text += f", about {timedelta(seconds=snapshot['eta_seconds'])} left"
-    return text
+        text += f", {timedelta(seconds=snapshot['eta_seconds'])} left"
+    return f"{text}, {snapshot['tables_done']} of {snapshot['tables']} tables"
 
 
 def _lag_seconds(left: dict[str, Any]) -> float | None:

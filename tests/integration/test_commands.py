@@ -128,7 +128,7 @@ def test_status_tells_of_snapshots_warnings_and_dead_letters(folder: Path) -> No
     header, line, _ = shown.stdout.splitlines()
     cells = dict(zip(header.split("\t"), line.split("\t"), strict=True))
     assert cells["progress"] == (
-        "snapshot: 1,500 rows of about 6,000 (25.0 %), 1 of 3 tables, about 0:01:30 left"
+        "snapshot: 1,500 rows of about 6,000 (25.0 %), 0:01:30 left, 1 of 3 tables"
     )
     assert shown.stderr.splitlines() == [
         "postgres.wal_kept: pipeline made: The slot keeps 9 GB.", "  Run it.",

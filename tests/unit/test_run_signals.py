@@ -147,7 +147,7 @@ def test_snapshots_in_status(broker: Broker, monkeypatch: pytest.MonkeyPatch) ->
     assert found is not None
     assert (found["percent"], found["eta_seconds"]) == (50.0, 20)
     assert snapshot_text(found) == (
-        "snapshot: 200 rows of about 400 (50.0 %), 1 of 4 tables, about 0:00:20 left"
+        "snapshot: 200 rows of about 400 (50.0 %), 0:00:20 left, 1 of 4 tables"
     )
     made.progress(snapshot=SnapshotProgress(3, 4, 500, 400))
     found = seen.snapshot_dict()
@@ -217,8 +217,8 @@ def test_a_terminal_shows_the_snapshots_under_way(monkeypatch: pytest.MonkeyPatc
         assert again.wait(30)
     assert isinstance(terminal.file, io.StringIO)
     shown = terminal.file.getvalue()
-    assert "shop: snapshot: 1,234 rows of about 5,000 (24.7 %), 0 of 2 tables" in shown
-    assert "about 0:01:05 left" in shown
+    assert "shop: snapshot: 1,234 rows of about 5,000 (24.7 %)" in shown
+    assert "0:01:05 left, 0 of 2 tables" in shown
     assert "idle" not in shown
 
     plain = Console(file=io.StringIO())

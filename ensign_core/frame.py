@@ -175,7 +175,8 @@ def unpack(packed: bytes, schemas: dict[int, Schema], header: Header, offset: in
     except (ValueError, TypeError, IndexError):
         raise damaged("has transactions that do not agree") from None
     found = [schemas[schema] for schema in ids]
-    if events and max(index) >= len(found):
+    # Mostly there is one schema, and all numbers are 0: seen without a step for each.
+    if events and (max(index) if index.tobytes().strip(b"\0") else 0) >= len(found):
         raise damaged("names a schema that it does not list")
     return Batch(ops, index, ends, body, numbered, found, offset=offset)
 

@@ -22,9 +22,6 @@ from ensign_core.change import Column, Schema
 KeyKind = Literal["int", "uuid", "text"]
 """Key types whose order can be reproduced outside the server."""
 
-PAGE_HEADERS = (24, 40)
-"""Sizes of a WAL page's header, short and long (``src/include/access/xlog_internal.h``)."""
-
 
 class Server(NamedTuple):
     """``wal_page`` is the size of a WAL page in bytes."""
@@ -375,8 +372,3 @@ def row_estimates(session: Session, oids: Iterable[int]) -> dict[int, int | None
     for oid, rows in session.rows(_ESTIMATES, (listed,), doing="estimating the rows"):
         found[int(str(oid))] = None if rows is None else int(rows)
     return found
-
-
-def page_start(lsn: int, wal_page: int) -> int:
-    """``lsn``, or the start of its page when it points just behind the page's header."""
-    return lsn - lsn % wal_page if lsn % wal_page in PAGE_HEADERS else lsn

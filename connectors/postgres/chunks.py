@@ -17,7 +17,7 @@ from connectors.postgres.catalog import Description, KeyPart, Server, Types
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.copytext import bodies
 from connectors.postgres.errors import error
-from connectors.postgres.pgoutput import lsn_value
+from connectors.postgres.pgoutput import lsn_value, page_start
 from connectors.postgres.session import CopyOut, Session, literal, quoted
 from connectors.postgres.snapshot import AsOf, Key, Visible, comparable
 from ensign_core.change import Op, Schema, Stage
@@ -252,7 +252,7 @@ class Opener:
             return None
         if flushed:
             end = lane.rows(f"SELECT {wal.FLUSHED}", doing="reading the log's end")[0][0]
-        lsn = catalog.page_start(lsn_value(str(end)), self._server.wal_page)
+        lsn = page_start(lsn_value(str(end)), self._server.wal_page)
         return AsOf(Visible.parse(text), lsn)
 
     def schema(self, found: Description) -> Schema:

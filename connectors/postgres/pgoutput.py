@@ -31,6 +31,9 @@ INSERT, UPDATE, DELETE, TRUNCATE = b"IUDT"
 EPOCH_US: Final = 946_684_800_000_000
 """µs from 1970-01-01 to 2000-01-01, where PostgreSQL's clock starts."""
 
+PAGE_HEADERS: Final = (24, 40)
+"""Sizes of a WAL page's header, short and long (``src/include/access/xlog_internal.h``)."""
+
 _begin = struct.Struct(">QqI")
 _commit = struct.Struct(">BQQq")
 _keepalive = struct.Struct(">QqB")
@@ -102,6 +105,11 @@ def lsn_value(text: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
+def page_start(lsn: int, wal_page: int) -> int:
+    """``lsn``, or the start of its page when it points just behind the page's header."""
+    return lsn - lsn % wal_page if lsn % wal_page in PAGE_HEADERS else lsn
+
+
 def parse_begin(data: bytes) -> Begin:
     try:
         final_lsn, committed_at, xid = _begin.unpack_from(data, 26)
@@ -118,12 +126,14 @@ def parse_commit(data: bytes) -> Commit:
     return Commit(final_lsn, end_lsn)
 
 
-def parse_keepalive(data: bytes) -> Keepalive:
+def parse_keepalive(data: bytes, wal_page: int) -> Keepalive:
+    """``wal_page`` is the size of a WAL page: a server that has sent all may name the place behind
+    the header of a page that has no record yet, which is the page's start."""
     try:
         end_lsn, _clock, reply = _keepalive.unpack_from(data, 1)
     except struct.error:
         raise error("protocol_damaged") from None
-    return Keepalive(end_lsn, bool(reply))
+    return Keepalive(page_start(end_lsn, wal_page), bool(reply))
 
 
 def parse_relation(data: bytes) -> Relation:

@@ -87,7 +87,7 @@ class PostgresSource:
         self._writer = PositionWriter(started.origin)
         self._stream = Stream(
             started.replication, config, relations, self._snapshots, context,
-            lsn=started.lsn, partial=started.partial, acked=started.acked,
+            lsn=started.lsn, partial=started.partial, acked=started.acked, wal_page=server.wal_page,
         )  # fmt: skip
         if started.acked:
             self._stream.seen = wal.hidden(query)

@@ -13,7 +13,7 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.continuing import check_continuation
 from connectors.postgres.errors import error
 from connectors.postgres.messages import options
-from connectors.postgres.pgoutput import lsn_text
+from connectors.postgres.pgoutput import lsn_text, page_start
 from connectors.postgres.position import Origin, Partial, Snapshots, Standpoint, decode
 from connectors.postgres.publication import check_publication, ensure_publication
 from connectors.postgres.session import Session, quoted
@@ -153,6 +153,9 @@ class Starter:
         oid = stood.origin.publication
         try:
             end = wal.end_lsn(query, server)
+            if page_start(stood.lsn, server.wal_page) == end:
+                # The same place: a slot that is made at a page's start may begin behind its header.
+                end = max(end, stood.lsn)
             check_continuation(self.replication, stood, found, origin, end)
             if found is not None:
                 slot.check_slot(query, found, origin)

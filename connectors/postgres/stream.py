@@ -62,6 +62,7 @@ class Stream(Feedback, Gathering):
         lsn: int,
         partial: Partial | None,
         acked: int,
+        wal_page: int,
     ) -> None:
         Feedback.__init__(self, session, config.heartbeat_s, acked)
         Gathering.__init__(self)
@@ -77,6 +78,7 @@ class Stream(Feedback, Gathering):
         self._begun: pgoutput.Begin | None = None
         self._marked = False
         self._next_lsn = snapshots.passed(lsn)
+        self._wal_page = wal_page
         self._kept: bytes | None = None
         self.gate: AsOf | None = None
         self.seen: set[int] = set()
@@ -366,7 +368,7 @@ class Stream(Feedback, Gathering):
     def _keepalive(self, data: bytes) -> None:
         if data[0] != pgoutput.KEEPALIVE:
             raise error("protocol_damaged")
-        found = pgoutput.parse_keepalive(data)
+        found = pgoutput.parse_keepalive(data, self._wal_page)
         if self._begun is None and found.end_lsn > self.lsn:
             self.lsn = found.end_lsn
             self._passed(found.end_lsn)

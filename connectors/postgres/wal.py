@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from connectors.postgres.catalog import Server, page_start
-from connectors.postgres.pgoutput import lsn_value
+from connectors.postgres.catalog import Server
+from connectors.postgres.pgoutput import lsn_value, page_start
 from connectors.postgres.session import Session
 
 WRITTEN: Final = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +43,8 @@ def test_images_are_split(before: list[Value], after: list[Value]) -> None:
 @given(st.binary(min_size=26, max_size=80))
 def test_arbitrary_messages_are_refused_or_read(data: bytes) -> None:
     for parse in (
-        pgoutput.parse_begin, pgoutput.parse_commit, pgoutput.parse_keepalive,
+        pgoutput.parse_begin, pgoutput.parse_commit,
+        partial(pgoutput.parse_keepalive, wal_page=8192),
         pgoutput.parse_relation, pgoutput.parse_type, pgoutput.parse_truncate,
         pgoutput.relation_oid, pgoutput.split_images,
     ):  # fmt: skip

@@ -58,7 +58,14 @@ def test_messages() -> None:
     assert found.columns == ((True, "id", 23, -1), (False, "v", 25, -1))
     truncate = HEAD + b"T" + struct.pack(">IBII", 2, 0, 9, 10)
     assert pgoutput.parse_truncate(truncate) == (9, 10)
-    assert pgoutput.parse_keepalive(b"k" + struct.pack(">QqB", 7, 0, 1)) == (7, True)
+    for lsn, place in (
+        (7, 7),
+        (0xF35C028, 0xF35C000),
+        (0xF35C018, 0xF35C000),
+        (0xF35C030, 0xF35C030),
+    ):
+        alive = b"k" + struct.pack(">QqB", lsn, 0, 1)
+        assert pgoutput.parse_keepalive(alive, 8192) == (place, True)
     said = HEAD + b"M" + struct.pack(">BQ", 1, 9) + b"app\0" + struct.pack(">I", 2) + b"\xffx"
     assert pgoutput.parse_message(said) == (True, 9, "app", b"\xffx")
     parsers = (

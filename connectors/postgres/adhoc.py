@@ -18,11 +18,21 @@ from itertools import accumulate, pairwise
 from typing import Final
 
 from connectors.postgres import catalog, wal
-from connectors.postgres.chunks import Chunk, Locked, Opener, Piece, Range, rollback
+from connectors.postgres.chunks import (
+    Chunk,
+    Locked,
+    Opener,
+    Piece,
+    Range,
+    bytes_max,
+    first_rows,
+    fitting_rows,
+    rollback,
+)
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.lanes import Lanes
 from connectors.postgres.position import Snapshots
-from connectors.postgres.reading import FILL, FIRST_ROWS, RETRY_S, TURN_S
+from connectors.postgres.reading import RETRY_S, TURN_S
 from connectors.postgres.session import Session
 from connectors.postgres.snapshot import Asked, AsOf, Key
 from ensign_core.change import Op, Schema
@@ -52,7 +62,7 @@ class AdhocReader:
         self._beginning: Session | None = None
         self._ordinal = 0
         self._cursor: Key | None = None
-        self._rows = FIRST_ROWS
+        self._rows = first_rows(config)
         self._comparison: Comparison | None = None
         self._compared: Schema | None = None
         self._read = False
@@ -103,7 +113,7 @@ class AdhocReader:
         if asked is not self._asked:
             self.abandon()
             self._asked, self._cursor, self._read = asked, asked.cursor, False
-            self._rows = min(FIRST_ROWS, self._config.chunk_rows)
+            self._rows = first_rows(self._config)
         try:
             return self._go_on(asked, snapshots, seen, deadline)
         except EnsignError as failed:
@@ -205,10 +215,9 @@ class AdhocReader:
         """Rows of the chunk under way, once they are there and the stream is at the gate."""
         if chunk.whole and not self.reached:
             return None
-        bytes_max = int(self._config.batch_bytes_max * (FILL if chunk.whole else 1))
         if not self.reached:
             deadline = min(deadline, time.monotonic() + TURN_S)
-        if not chunk.receive(max(1, bytes_max), deadline) or not self.reached:
+        if not chunk.receive(bytes_max(self._config, chunk), deadline) or not self.reached:
             return None
         if chunk.copy.blocked:
             self._end_chunk(chunk)
@@ -226,8 +235,7 @@ class AdhocReader:
             self._end_chunk(chunk)
             self._cursor = chunk.upper
             if rows:
-                fit = int(FILL * self._config.batch_bytes_max * rows / max(1, size))
-                self._rows = max(1, min(self._config.chunk_rows, fit))
+                self._rows = fitting_rows(self._config, rows, size)
             if not asked.reconcile:
                 asked.cursor = chunk.upper
             if chunk.upper is None:

@@ -35,6 +35,13 @@ RENAMED_RETRY_S: Final = 0.05
 SILENCE_S_MAX: Final = 60.0
 """A server that sends nothing of a chunk for so long is gone, unless it still looks for a row."""
 
+FIRST_ROWS: Final = 1000
+"""Rows of a table's first chunks, which tell how long a row is."""
+
+FILL: Final = 0.4
+"""How much of `batch_bytes_max` the text of a chunk's rows is meant to have: the row layout is up
+to some times longer, and rows vary."""
+
 ANSWER_S_MAX: Final = 5.0
 """How long it has to answer when it is asked for that."""
 
@@ -148,8 +155,10 @@ class Chunk:
         try:
             body, ends = bodies(lines, columns)
         except EnsignError:
-            damaged = [line for line in lines if not _readable(line, columns)]
-            body, ends = bodies([line for line in lines if _readable(line, columns)], columns)
+            whole: list[bytes] = []
+            for line in lines:
+                (whole if _readable(line, columns) else damaged).append(line)
+            body, ends = bodies(whole, columns)
         return Piece(
             self.asked.oid, self.schema, body, ends, ordinal, self.as_of.lsn,
             damaged=tuple(damaged),
@@ -171,6 +180,23 @@ class Chunk:
             self.copy.abandon()
         rollback(self.lane)
         self.ended = True
+
+
+def first_rows(config: PostgresConfig) -> int:
+    """How many rows a table's first chunks are meant to have."""
+    return min(FIRST_ROWS, config.chunk_rows)
+
+
+def fitting_rows(config: PostgresConfig, rows: int, size: int) -> int:
+    """How many the next chunks are meant to have, after one of so many ``rows`` with ``size``
+    bytes of text."""
+    fit = int(FILL * config.batch_bytes_max * rows / max(1, size))
+    return max(1, min(config.chunk_rows, fit))
+
+
+def bytes_max(config: PostgresConfig, chunk: Chunk) -> int:
+    """The bytes of text after which a chunk's rows are returned."""
+    return max(1, int(config.batch_bytes_max * (FILL if chunk.whole else 1)))
 
 
 def _readable(line: bytes, columns: int) -> bool:

@@ -13,7 +13,16 @@ import time
 from collections import deque
 from typing import Final
 
-from connectors.postgres.chunks import Chunk, Opener, Piece, Range, rollback
+from connectors.postgres.chunks import (
+    Chunk,
+    Opener,
+    Piece,
+    Range,
+    bytes_max,
+    first_rows,
+    fitting_rows,
+    rollback,
+)
 from connectors.postgres.config import PostgresConfig
 from connectors.postgres.lanes import Lanes
 from connectors.postgres.position import Snapshots
@@ -23,13 +32,6 @@ from ensign_core.change import Stage
 
 RETRY_S: Final = 0.05
 """The pause after which a chunk is tried again whose snapshot was too early."""
-
-FIRST_ROWS: Final = 1000
-"""Rows of a table's first chunks, which tell how long a row is."""
-
-FILL: Final = 0.4
-"""How much of `batch_bytes_max` the text of a chunk's rows is meant to have: the row layout is up
-to some times longer, and rows vary."""
 
 CAREFUL_CHUNKS: Final = 32
 """For how many chunks the stream waits after one had to be taken again."""
@@ -103,7 +105,7 @@ class SnapshotReader:
         head = self._under_way[0]
         if not self.exclusive:
             deadline = min(deadline, time.monotonic() + TURN_S)
-        if not head.receive(self._bytes_max(head), deadline):
+        if not head.receive(bytes_max(self._config, head), deadline):
             return None
         if head.copy.blocked:
             table = snapshots.tables.get(head.asked.oid)
@@ -111,9 +113,6 @@ class SnapshotReader:
             self._later(table, RETRY_S * 10)
             return None
         return self._part_of_whole(head, snapshots) if head.whole else self._end(head, snapshots)
-
-    def _bytes_max(self, chunk: Chunk) -> int:
-        return max(1, int(self._config.batch_bytes_max * (FILL if chunk.whole else 1)))
 
     def abandon(self) -> None:
         """Give up the chunks under way: their rows are read again later. Not while `holding`."""
@@ -215,7 +214,7 @@ class SnapshotReader:
         point = table.pending_point()
         if not table.key or point is not None:
             return Range(table.oid, point=point)
-        rows = self._rows.get(table.oid, min(FIRST_ROWS, self._config.chunk_rows))
+        rows = self._rows.get(table.oid, first_rows(self._config))
         return Range(table.oid, lower=self._planned(table), rows=rows)
 
     def _planned(self, table: TableSnapshot) -> Key | None:
@@ -232,7 +231,8 @@ class SnapshotReader:
             self._careful = CAREFUL_CHUNKS
             return None
         self._careful = max(0, self._careful - 1)
-        if not chunk.copy.finished:
+        cut = not chunk.copy.finished
+        if cut:
             chunk.cut()
         self._under_way.popleft()
         chunk.end()
@@ -243,20 +243,12 @@ class SnapshotReader:
             table.read_point(asked.point, chunk.as_of)
             return piece
         table.read(chunk.upper, chunk.as_of, lines)
-        if any(c.asked.lower != self._behind(c, table) for c in self._under_way):
+        if cut:
+            # Those behind it began where it was meant to end.
             self._drop(asked.oid)
         if lines:
-            fit = int(FILL * self._config.batch_bytes_max * lines / max(1, size))
-            self._rows[asked.oid] = max(1, min(self._config.chunk_rows, fit))
+            self._rows[asked.oid] = fitting_rows(self._config, lines, size)
         return piece
-
-    def _behind(self, chunk: Chunk, table: TableSnapshot) -> Key | None:
-        """Where a chunk must begin that follows those before it."""
-        if chunk.asked.oid != table.oid:
-            return chunk.asked.lower
-        before = [c for c in self._under_way if c.asked.oid == table.oid]
-        place = before.index(chunk)
-        return before[place - 1].upper if place else table.cursor
 
     def _part_of_whole(self, chunk: Chunk, snapshots: Snapshots) -> Piece | None:
         """Some rows of a table that is one chunk, or its last ones."""

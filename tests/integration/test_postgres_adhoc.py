@@ -23,7 +23,7 @@ from ensign_core.rows import ABSENT, Value
 from ensign_core.run.pipeline import Pipeline, Plan
 from tests.conftest import Database
 from tests.integration.test_postgres_snapshot import Load, filled, settled
-from tests.services.postgres_capture import ROWS, Capture, Row, Seen
+from tests.services.postgres_capture import ROWS, Capture, Row, Seen, captures
 from tests.services.ready import wait_until
 
 SEED = int(os.environ.get("ENSIGN_SEED") or random.randrange(1 << 32))
@@ -33,16 +33,7 @@ PATIENCE_S = 90.0
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     """Makes captures of the test's table ``t``; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], "workers": 2, **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from captures(database.dsn, slot=f"slot_{database.name}", tables=["public.*"], workers=2)
 
 
 def folded(seen: list[Seen]) -> dict[Row, Mapping[str, Value]]:

@@ -4,8 +4,7 @@ dropped, retyped or closed to the user. The stream goes on whatever becomes of t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from pydantic import SecretStr
@@ -20,21 +19,6 @@ from tests.conftest import Database
 from tests.integration.test_postgres_adhoc import over
 from tests.services.postgres_capture import WAIT_S_MAX, Capture, fold
 from tests.services.ready import wait_until
-
-
-@pytest.fixture
-def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of the test's tables; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def reading(capture: Capture) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,7 @@ from connectors.postgres import discovery
 from connectors.postgres.session import Session
 from ensign_core.change import Op
 from tests.conftest import Database
-from tests.services.postgres_capture import Capture, fold
+from tests.services.postgres_capture import Capture, captures, fold
 
 ROOT = "CREATE TABLE r (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)"
 
@@ -19,16 +18,7 @@ ROOT = "CREATE TABLE r (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.r"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from captures(database.dsn, slot=f"slot_{database.name}", tables=["public.r"])
 
 
 class Looking:

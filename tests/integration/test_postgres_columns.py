@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,21 +15,6 @@ from ensign_core.errors import EnsignError
 from ensign_core.rows import ABSENT
 from tests.conftest import Database
 from tests.services.postgres_capture import Capture, fold
-
-
-@pytest.fixture
-def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.mark.parametrize(

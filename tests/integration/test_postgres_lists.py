@@ -4,8 +4,7 @@ stream show the same part of a table, and go on with another part when the publi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -15,21 +14,6 @@ from tests.conftest import Database
 from tests.services.postgres_capture import Capture, fold
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v int, note text DEFAULT 'n', hidden text DEFAULT 'h')"
-
-
-@pytest.fixture
-def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def assert_equal_to(database: Database, one: Capture, query: str) -> None:

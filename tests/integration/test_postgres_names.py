@@ -4,7 +4,6 @@ statements of `ensign check`, of the PostgreSQL source."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,7 @@ from connectors.postgres import CONNECTOR
 from connectors.postgres.session import quoted
 from ensign_core.change import Op
 from tests.conftest import Database
-from tests.services.postgres_capture import Capture, fold
+from tests.services.postgres_capture import Capture, captures, fold
 
 NAMES = {
     "quotes": 'a"b\'c""d',
@@ -38,16 +37,7 @@ NAMES = {
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["*.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from captures(database.dsn, slot=f"slot_{database.name}", tables=["*.*"])
 
 
 @pytest.mark.every_version

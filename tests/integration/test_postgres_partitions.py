@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -21,21 +20,6 @@ ROOT = [
     "CREATE TABLE r2b PARTITION OF r2 DEFAULT",
 ]
 """Two levels: the leaves are r1, r2a and r2b."""
-
-
-@pytest.fixture
-def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def story(seen: list[Seen]) -> list[tuple[str, str, str | None]]:

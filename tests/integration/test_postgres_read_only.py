@@ -15,24 +15,17 @@ from ensign_core.change import Op
 from ensign_core.errors import EnsignError
 from tests.conftest import Database
 from tests.services.postgres import PostgresServer
-from tests.services.postgres_capture import Capture
+from tests.services.postgres_capture import Capture, captures
 
 PATIENCE_S = 60.0
 
 
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.t"], **options}
-        made.append(Capture(database.dsn, read_only=True, **options))
-        return made[-1]
-
     database.run("CREATE TABLE t (id int PRIMARY KEY)")
-    yield make
-    for one in made:
-        one.close()
+    yield from captures(
+        database.dsn, slot=f"slot_{database.name}", tables=["public.t"], read_only=True
+    )
 
 
 def refusal(one: Capture) -> EnsignError:

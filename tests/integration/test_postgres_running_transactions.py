@@ -4,10 +4,7 @@ snapshot says of them."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import pytest
+from collections.abc import Callable
 
 from connectors.postgres.position import decode
 from ensign_core.change import Op, Position
@@ -16,21 +13,6 @@ from tests.conftest import Database
 from tests.integration.test_postgres_adhoc import over
 from tests.services.postgres_capture import WAIT_S_MAX, Capture
 from tests.services.ready import wait_until
-
-
-@pytest.fixture
-def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of the test's tables; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def test_a_commit_that_was_streamed_before_it_can_be_seen(

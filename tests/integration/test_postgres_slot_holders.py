@@ -4,7 +4,6 @@ this pipeline is terminated on request only."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,7 @@ from connectors.postgres.config import PostgresConfig
 from connectors.postgres.session import Session
 from ensign_core.errors import EnsignError
 from tests.conftest import Database
-from tests.services.postgres_capture import Capture
+from tests.services.postgres_capture import Capture, captures
 from tests.services.proxy import FaultProxy
 from tests.services.ready import wait_until
 
@@ -22,17 +21,8 @@ PATIENCE_S = 60.0
 
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.t"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
     database.run("CREATE TABLE t (id int PRIMARY KEY)")
-    yield make
-    for one in made:
-        one.close()
+    yield from captures(database.dsn, slot=f"slot_{database.name}", tables=["public.t"])
 
 
 def free(database: Database, slot: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from connectors.postgres.position import decode
 from tests.conftest import Database
-from tests.services.postgres_capture import Capture, fold
+from tests.services.postgres_capture import Capture, captures, fold
 
 pytestmark = pytest.mark.every_version
 
@@ -34,16 +34,7 @@ PLANS = {
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "workers": 3, **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from captures(database.dsn, slot=f"slot_{database.name}", workers=3)
 
 
 class Load:

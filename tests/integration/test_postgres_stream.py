@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -22,21 +21,6 @@ from tests.services.postgres_capture import Capture, fold
 from tests.services.ready import wait_until
 
 pytestmark = pytest.mark.every_version
-
-
-@pytest.fixture
-def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(dsn: str = "", **options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
-        made.append(Capture(dsn or database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def confirmed(database: Database) -> int:

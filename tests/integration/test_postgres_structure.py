@@ -4,13 +4,12 @@ table is read, with crashes: whatever was changed, the events make the table."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from ensign_core.change import Op
 from tests.conftest import Database
-from tests.services.postgres_capture import Capture, Seen, fold
+from tests.services.postgres_capture import Capture, Seen, captures, fold
 
 ROWS = 30
 SETUP = [
@@ -54,16 +53,7 @@ CHANGES = {
 @pytest.fixture
 def capture(database: Database) -> Iterator[Callable[..., Capture]]:
     """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["*.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from captures(database.dsn, slot=f"slot_{database.name}", tables=["*.*"])
 
 
 def rows(database: Database, table: str = "t") -> list[str]:

@@ -3,8 +3,7 @@ order of their rows, across restarts behind every batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -15,21 +14,6 @@ from ensign_core.errors import EnsignError
 from tests.conftest import Database
 from tests.services.postgres import PostgresServer
 from tests.services.postgres_capture import Capture, Seen, fold
-
-
-@pytest.fixture
-def capture(database: Database) -> Iterator[Callable[..., Capture]]:
-    """Makes captures of the test's database; they are closed afterwards."""
-    made: list[Capture] = []
-
-    def make(**options: Any) -> Capture:
-        options = {"slot": f"slot_{database.name}", "tables": ["public.*"], **options}
-        made.append(Capture(database.dsn, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def brief(event: Seen) -> tuple[str, object, int]:

@@ -4,7 +4,7 @@ what would be durable, and folds events into a state that can be compared with t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from connectors.postgres.config import PostgresConfig
@@ -173,6 +173,19 @@ class Capture:
         self.open()
         self.until(lambda: self.source is not None and self.source.caught_up(), **options)
         return self.seen[start:]
+
+
+def captures(dsn: str, **defaults: Any) -> Iterator[Callable[..., Capture]]:
+    """For fixtures: what makes captures with these options, and closes them afterwards."""
+    made: list[Capture] = []
+
+    def make(dsn: str = dsn, **options: Any) -> Capture:
+        made.append(Capture(dsn, **{**defaults, **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 Row = tuple[Value, ...]

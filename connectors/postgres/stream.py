@@ -293,8 +293,11 @@ class Stream(Feedback, Gathering):
     def _under_way(self, oid: int, schema: Schema) -> TableSnapshot | None:
         """The snapshot that may show a row already: one under another name than the row's, which
         the table had until it was renamed, does not."""
-        former = self._snapshots.names.get(mark(schema.name)) == NOBODY
-        return None if former else self._snapshots.tables.get(oid)
+        return None if self._former(schema) else self._snapshots.tables.get(oid)
+
+    def _former(self, schema: Schema) -> bool:
+        """Whether it is a name that its table gave up."""
+        return self._snapshots.names.get(mark(schema.name)) == NOBODY
 
     def _set_aside(self, data: bytes, schema: Schema) -> None:
         """A row that cannot be processed: a dead letter, with the batch whose position covers it.
@@ -306,7 +309,11 @@ class Stream(Feedback, Gathering):
 
     def structure(self, oid: int, schema: Schema) -> bool:
         """The topic gets rows of a table in this structure: whether it is another one than it had
-        last, so that an event says so before them. Called for snapshot rows too."""
+        last, so that an event says so before them. Called for snapshot rows too. Rows under a name
+        that the table gave up end that name's topic: its snapshot under the new one may be read
+        before them."""
+        if self._former(schema):
+            return False
         before = self._snapshots.schemas.get(oid)
         self._snapshots.schemas[oid] = schema.id
         return before is not None and before != schema.id

@@ -1,0 +1,120 @@
+"""What is known of the structure of captured tables: at every position, as far as it was told.
+
+A `Structure` comes from the server's catalog (`connectors.mysql.catalog`), from a statement that
+changed it (`connectors.mysql.ddl`), or from a table map with full metadata. It is kept with the
+source's position (`Batch.kept`), a piece for each table, since row images name no columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from connectors.mysql.config import ColumnsConfig
+from connectors.mysql.types import logical, native
+from connectors.mysql.wire import Type, WireColumn
+from ensign_core.change import Column, Schema
+
+PIECE: Final = "structure "
+"""What the name of a kept piece begins with; the table's name follows."""
+
+_ALIKE: Final[dict[int, int]] = {
+    Type.TIME: Type.TIME2,
+    Type.DATETIME: Type.DATETIME2,
+    Type.TIMESTAMP: Type.TIMESTAMP2,
+    Type.NEWDATE: Type.DATE,
+    Type.VAR_STRING: Type.VARCHAR,
+}
+"""Types whose older form a table may still have."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A table's columns in the order of row images, and the indexes of its key's columns, in the
+    key's order. ``transactional``: whether a consistent snapshot shows its rows; ``ordering``: how
+    each of the key's columns sorts (see `connectors.mysql.snapshot.comparable`); ``charset``: that
+    of text columns that are added without one."""
+
+    database: str
+    table: str
+    columns: tuple[WireColumn, ...]
+    key: tuple[int, ...] = ()
+    ordering: tuple[str, ...] = ()
+    transactional: bool = True
+    charset: str = ""
+
+    @property
+    def name(self) -> str:
+        """``database.table``."""
+        return f"{self.database}.{self.table}"
+
+    def renamed(self, database: str, table: str) -> Structure:
+        return replace(self, database=database, table=table)
+
+    def keep(self, columns: ColumnsConfig | None) -> tuple[int, ...] | None:
+        """The indexes of the captured columns; None where that is all of them."""
+        if columns is None:
+            return None
+        kept = tuple(
+            index
+            for index, column in enumerate(self.columns)
+            if index in self.key or columns.captures(self.name, column.name)
+        )
+        return None if len(kept) == len(self.columns) else kept
+
+    def schema(self, columns: ColumnsConfig | None) -> Schema:
+        """The schema of its captured rows."""
+        kept = self.keep(columns)
+        indexes = range(len(self.columns)) if kept is None else kept
+        return Schema(
+            self.name,
+            (("database", self.database), ("table", self.table)),
+            tuple(
+                Column(column.name, native(column), logical(column), column.nullable, i in self.key)
+                for i, column in ((i, self.columns[i]) for i in indexes)
+            ),
+        )
+
+    def encode(self) -> bytes:
+        """As a kept piece."""
+        found: dict[str, Any] = {
+            "database": self.database,
+            "table": self.table,
+            "columns": [[*column] for column in self.columns],
+            "key": self.key,
+            "ordering": self.ordering,
+        }
+        if not self.transactional:
+            found["transactional"] = False
+        if self.charset:
+            found["charset"] = self.charset
+        return json.dumps(found, separators=(",", ":")).encode()
+
+
+def decode(piece: bytes) -> Structure:
+    """What `Structure.encode` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+    found = json.loads(piece)
+    columns = []
+    for name, kind, meta, nullable, unsigned, charset, labels, special in found["columns"]:
+        columns.append(
+            WireColumn(name, kind, meta, nullable, unsigned, charset, tuple(labels), special)
+        )
+    return Structure(
+        found["database"], found["table"], tuple(columns), tuple(found["key"]),
+        tuple(found["ordering"]), found.get("transactional", True), found.get("charset", ""),
+    )  # fmt: skip
+
+
+def alike(known: WireColumn, kind: int, meta: int) -> bool:
+    """Whether a table map's type and metadata are what is known of a column."""
+    if kind != known.type and _ALIKE.get(kind, kind) != known.type:
+        return False
+    # An older form of a type with fractions has no metadata.
+    return meta == known.meta or kind in _ALIKE
+
+
+def fits(structure: Structure, types: Sequence[int], metas: Sequence[int]) -> bool:
+    """Whether a table map may be one of this structure."""
+    return len(types) == len(structure.columns) and all(map(alike, structure.columns, types, metas))

@@ -77,6 +77,9 @@ class Told:
     def signals(self, done: int) -> list[Signal]:
         return [signal for signal in self.asked if signal.number > done]
 
+    def kept(self) -> dict[str, bytes]:
+        return {}
+
     def comparison(self, schema: Schema) -> Comparison:
         assert self.compare is not None, "no comparison expected"
         return self.compare(schema)

@@ -111,10 +111,6 @@ class MysqlConfig(ConnectorConfig):
         description="Whether the rows that are there already are captured: initial captures them "
         "and then every change, never captures changes only, only captures the rows and stops.",
     )
-    schema_events: bool = Field(
-        default=True,
-        description="Whether a statement that changes a captured table's structure is an event.",
-    )
     transaction_markers: bool = Field(
         default=False,
         description="Whether the begin and the commit of each captured transaction are events too.",

@@ -55,10 +55,11 @@ class Altered:
 @dataclass(frozen=True)
 class Created:
     """A table was made; ``edits`` make its structure from an empty one, None where that was not
-    understood."""
+    understood. ``replaces``: one of its name was dropped for it."""
 
     table: Name
     edits: tuple[Edit, ...] | None
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,9 @@ def _statement(found: exp.Expr, database: str) -> Statement:
             return Gone(database=tables[0][1]) if tables else Unknown()
         return Gone(tables) if kind == "TABLE" else Nothing()
     if isinstance(found, exp.TruncateTable):
+        return Gone(tuple(_names(found, database)), emptied=True)
+    if isinstance(found, exp.Delete) and not found.args.get("where"):
+        # So says a server that lost the rows of a table in memory.
         return Gone(tuple(_names(found, database)), emptied=True)
     if isinstance(found, exp.Insert | exp.Update | exp.Delete):
         return Written(tuple(_names(found, database)))
@@ -303,18 +307,19 @@ def _created(found: exp.Create, database: str) -> Statement:
     target = found.this
     table = target.this if isinstance(target, exp.Schema) else target
     name = (table.db or database, table.name)
+    replaces = bool(found.args.get("replace"))
     if not isinstance(target, exp.Schema) or found.expression is not None:
-        return Created(name, None)
+        return Created(name, None, replaces)
     edits: list[Edit] = []
     for part in target.expressions:
         if isinstance(part, exp.ColumnDef):
             made = _defined("added", part, part.name)
             if made is None:
-                return Created(name, None)
+                return Created(name, None, replaces)
             edits += made
         else:
             edits += _keys([part])
-    return Created(name, tuple(edits))
+    return Created(name, tuple(edits), replaces)
 
 
 def applied(structure: Structure, edits: tuple[Edit, ...]) -> Structure | None:

@@ -8,11 +8,15 @@ source's position (`Batch.kept`), a piece for each table, since row images name 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, Final
 
+from connectors.mysql import charsets
+from connectors.mysql.collations import charset_of
 from connectors.mysql.config import ColumnsConfig
+from connectors.mysql.declared import UNORDERED
+from connectors.mysql.tablemap import TableMap
 from connectors.mysql.types import logical, native
 from connectors.mysql.wire import Type, WireColumn
 from ensign_core.change import Column, Schema
@@ -105,6 +109,63 @@ def decode(piece: bytes) -> Structure:
         found["database"], found["table"], tuple(columns), tuple(found["key"]),
         tuple(found["ordering"]), found.get("transactional", True), found.get("charset", ""),
     )  # fmt: skip
+
+
+def structure_of(found: TableMap, known: Structure | None) -> Structure:
+    """The structure behind a table map, with what it does not tell taken from what is known and
+    fits. Raises LookupError for a charset that nobody knows."""
+    told = found.metadata
+    if told.names is None:
+        assert known is not None
+        columns = tuple(map(_told, known.columns, range(len(known.columns)), repeat(found)))
+        return replace(known, columns=columns)
+    by_name = {} if known is None else {column.name: column for column in known.columns}
+    columns = tuple(
+        _told(_specially(name, by_name.get(name), found, i), i, found)
+        for i, name in enumerate(told.names)
+    )
+    key = told.key or ()
+    same = known is not None and [columns[i].name for i in key] == [
+        known.columns[i].name for i in known.key
+    ]
+    ordering = known.ordering if known is not None and same else (UNORDERED,) * len(key)
+    if known is None:
+        return Structure(found.database, found.table, columns, key, ordering)
+    return replace(known, columns=columns, key=key, ordering=ordering)
+
+
+def _specially(
+    name: str, known: WireColumn | None, found: TableMap, index: int
+) -> WireColumn:
+    """A column by its name, with what only the catalog tells of it."""
+    if known is not None and alike(known, found.types[index], found.metas[index]):
+        return known
+    return WireColumn(name, found.types[index], found.metas[index])
+
+
+def _told(column: WireColumn, index: int, found: TableMap) -> WireColumn:
+    """A column with all that a table map tells of it."""
+    told = found.metadata
+    changes: dict[str, Any] = {
+        "type": found.types[index],
+        "meta": found.metas[index],
+        "nullable": found.nullable[index],
+    }
+    if told.unsigned is not None:
+        changes["unsigned"] = told.unsigned[index]
+    if told.collations is not None and told.collations[index]:
+        changes["charset"] = charset_of(told.collations[index])
+    if told.labels is not None and told.labels[index]:
+        charset = changes.get("charset", column.charset)
+        changes["labels"] = tuple(_label(charset, label) for label in told.labels[index])
+    return column._replace(**changes)
+
+
+def _label(charset: str, label: bytes) -> str:
+    try:
+        return charsets.decode(charset or "utf8mb4", label).decode()
+    except ValueError:
+        return label.decode("utf-8", "replace")
 
 
 def alike(known: WireColumn, kind: int, meta: int) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.services import mysql as mysql_services
+from tests.services.mysql import MysqlServer
 from tests.services.postgres import PostgresServer, ends, installations
 
 ROOT = Path(__file__).parents[1]
@@ -55,11 +57,15 @@ def declarations(source: Path) -> Iterator[Path]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Which servers a test meets that uses `postgres`, itself or through another fixture."""
+    """Which servers a test meets that uses `postgres` or `mysql`, itself or through another
+    fixture."""
     if "postgres" in metafunc.fixturenames:
         every = metafunc.definition.get_closest_marker(EVERY_VERSION) is not None
         versions = list(installations()) if every else ends()
         metafunc.parametrize("postgres", versions, indirect=True, scope="session")
+    if "mysql" in metafunc.fixturenames:
+        names = list(mysql_services.installations())
+        metafunc.parametrize("mysql", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +73,14 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """A running server of each version, for all tests of the session; on a machine without any,
     its tests are skipped."""
     with PostgresServer(installations()[request.param]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql(request: pytest.FixtureRequest) -> Iterator[MysqlServer]:
+    """A running server of each MySQL and MariaDB found, for all tests of the session; on a machine
+    without any, its tests are skipped."""
+    with MysqlServer(mysql_services.installations()[request.param]) as server:
         yield server
 
 

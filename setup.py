@@ -10,6 +10,7 @@ MODULES = (
     "ensign_core.rows.json",
     "connectors.postgres.copylines",
     "connectors.postgres.copydata",
+    "connectors.mysql.framing",
 )
 
 setup(

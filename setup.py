@@ -8,6 +8,12 @@ MODULES = (
     "ensign_core.rows.table",
     "ensign_core.rows.lines",
     "ensign_core.rows.json",
+    "connectors.mysql.gathered",
+    "connectors.mysql.floats",
+    "connectors.mysql.fields",
+    "connectors.mysql.binaryjson",
+    "connectors.mysql.stored",
+    "connectors.mysql.rowimage",
     "connectors.postgres.copylines",
     "connectors.postgres.copydata",
 )

@@ -14,6 +14,8 @@ MODULES = (
     "connectors.mysql.binaryjson",
     "connectors.mysql.stored",
     "connectors.mysql.rowimage",
+    "connectors.mysql.shown",
+    "connectors.mysql.textrows",
     "connectors.postgres.copylines",
     "connectors.postgres.copydata",
 )

@@ -13,3 +13,13 @@ class DamagedError(ValueError):
 class MismatchError(ValueError):
     """A row that is well-formed but not of the columns that were given: their number differs, or
     an ENUM or SET has more labels than were told."""
+
+
+class ServerError(Exception):
+    """The server's answer to a statement is an error: its number and SQLSTATE, without its text,
+    which may have values."""
+
+    def __init__(self, number: int, sqlstate: str) -> None:
+        super().__init__(f"error {number} ({sqlstate})")
+        self.number = number
+        self.sqlstate = sqlstate

@@ -10,6 +10,8 @@ MODULES = (
     "ensign_core.rows.json",
     "connectors.postgres.copylines",
     "connectors.postgres.copydata",
+    "connectors.mysql.jsonscalars",
+    "connectors.mysql.binaryjson",
 )
 
 setup(

@@ -11,13 +11,14 @@ MODULES = (
     "connectors.mysql.gathered",
     "connectors.mysql.floats",
     "connectors.mysql.fields",
-    "connectors.mysql.binaryjson",
     "connectors.mysql.stored",
     "connectors.mysql.rowimage",
     "connectors.mysql.shown",
     "connectors.mysql.textrows",
     "connectors.postgres.copylines",
     "connectors.postgres.copydata",
+    "connectors.mysql.jsonscalars",
+    "connectors.mysql.binaryjson",
 )
 
 setup(

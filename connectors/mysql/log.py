@@ -40,6 +40,9 @@ HEARTBEAT_S: Final = 0.25
 SILENCE_S_MAX: Final = 30.0
 """A server that sends not even heartbeats for so long is gone."""
 
+ANSWER_S_MAX: Final = 30.0
+"""How long a server may take to find the place in its log."""
+
 EVENTS_BYTES: Final = 1 << 18
 """About how many bytes of events are taken at a time."""
 
@@ -53,6 +56,7 @@ class Log:
         self.server_id = server_id
         self._framer = framing.Framer(True)
         self._sock: Any = None
+        self._first: list[bytes] = []
         self._heard_at = time.monotonic()
 
     def start(self, consumed: Consumed, place: Place) -> None:
@@ -85,6 +89,17 @@ class Log:
         self._poll = select.poll()
         self._poll.register(self._sock, select.POLLIN)
         self._heard_at = time.monotonic()
+        self._first = self._answer()
+
+    def _answer(self) -> list[bytes]:
+        """The first events: a server that refuses to send its log says so in their place."""
+        deadline = self._heard_at + ANSWER_S_MAX
+        while self.wait(deadline - time.monotonic()):
+            self.receive()
+            found = self.events()
+            if found:
+                return found
+        raise error("timeout", **self._session.facts, doing="waiting for the binary log")
 
     def _send(self, payload: bytes) -> None:
         conn = self._session.conn
@@ -116,6 +131,9 @@ class Log:
     def events(self) -> list[bytes]:
         """Events that are complete, without their checksums. Raises ``mysql.log_refused`` for what
         the server says of the dump itself, such as that the log was purged."""
+        if self._first:
+            first, self._first = self._first, []
+            return first
         try:
             found = self._framer.events(EVENTS_BYTES)
         except framing.Refused as refused:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -37,7 +37,7 @@ from connectors.mysql.tablemap import table_map
 from connectors.mysql.tables import Route, Tables
 from connectors.mysql.transactions import Consumed
 from connectors.mysql.xa import Prepared
-from ensign_core.change import Op, Run, Schema, Tx
+from ensign_core.change import Op, Schema, Tx
 from ensign_core.plugin import Context
 
 LINGER_S: Final = 0.0005
@@ -58,10 +58,13 @@ KINDS: Final = {
     log_events.PARTIAL_UPDATE_ROWS: (Op.UPDATE, rowimage.PARTIAL_UPDATE),
 }
 
-MARKER: Final = Schema(
-    "ensign.transaction", (("database", "ensign"), ("table", "transaction")), ()
-)
+MARKER: Final = Schema("ensign.transaction", (("database", "ensign"), ("table", "transaction")), ())
 """The schema of the begin and the commit of transactions: no columns."""
+
+RECENT_S: Final = 2.0
+"""A server without GTIDs does not tell which transactions of its log it shows already: those that
+came so long before a snapshot are put into its rows as well. A server commits a transaction
+milliseconds after it has logged it, unless it waits for a semi-synchronous replica."""
 
 WRAP: Final = 1 << 32
 """Events tell where they end in 32 bits, and a file may be longer."""
@@ -119,6 +122,8 @@ class Stream(Gathering):
         self._lengths = bytes(256)
         self.gate: Place | None = None
         self.windows: dict[str, list[Window]] = defaultdict(list)
+        self._forgetful = consumed.mode == "file" and not mariadb
+        self._recent: dict[str, deque[tuple[float, Op, Schema, bytes]]] = defaultdict(deque)
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
 
@@ -167,6 +172,27 @@ class Stream(Gathering):
         if not rows and not self._marked:
             return None
         return Partial(self._id, self._start, rows, self._marked)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it stands between two transactions, and knows where."""
+        return self._tx is None and self._replayed is None and bool(self.place.file)
+
+    def watch(self, name: str, window: Window) -> None:
+        """A chunk of a table is under way: its window gets what comes of the table, and what came
+        just now, where the server does not tell what it shows of that."""
+        for _, op, schema, body in self._recent.get(name, ()):
+            window.add(op, schema, body)
+        self.windows[name].append(window)
+        self.reroute()
+
+    def unwatch(self, name: str, window: Window) -> None:
+        """The chunk is over."""
+        found = self.windows.get(name, [])
+        found[:] = [each for each in found if each is not window]
+        if not found:
+            self.windows.pop(name, None)
+        self.reroute()
 
     def drain(self, deadline: float) -> None:
         """Take in what has arrived, until a batch is full, nothing more is there, or the deadline
@@ -498,11 +524,19 @@ class Stream(Gathering):
                 self._leave_out()
                 continue
             table = self._snapshots.tables.get(route.name)
+            if table is not None and self._forgetful:
+                self._remember(route, op, body)
             seen = (op, body) if table is None else judge(table, route.schema, op, body)
             if seen is None:
                 self._leave_out()
             else:
                 self._add(seen[0], route.schema, seen[1])
+
+    def _remember(self, route: Route, op: Op, body: bytes) -> None:
+        recent, now = self._recent[route.name], time.monotonic()
+        recent.append((now, op, route.schema, body))
+        while recent[0][0] < now - RECENT_S:
+            recent.popleft()
 
     def _mark_begin(self) -> None:
         if self._config.transaction_markers and not self._marked:
@@ -515,7 +549,3 @@ class Stream(Gathering):
         if not self._skip:
             self._context.dead_letter(event, error("row_damaged", table=route.name))
             self._letters += 1
-
-    def next_run(self, run: Run) -> None:
-        """Rows of a snapshot stand before what comes next."""
-        self._runs = [run]

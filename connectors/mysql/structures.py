@@ -54,6 +54,11 @@ class Structure:
         """``database.table``."""
         return f"{self.database}.{self.table}"
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Database and table."""
+        return self.database, self.table
+
     def renamed(self, database: str, table: str) -> Structure:
         return replace(self, database=database, table=table)
 
@@ -134,9 +139,7 @@ def structure_of(found: TableMap, known: Structure | None) -> Structure:
     return replace(known, columns=columns, key=key, ordering=ordering)
 
 
-def _specially(
-    name: str, known: WireColumn | None, found: TableMap, index: int
-) -> WireColumn:
+def _specially(name: str, known: WireColumn | None, found: TableMap, index: int) -> WireColumn:
     """A column by its name, with what only the catalog tells of it."""
     if known is not None and alike(known, found.types[index], found.metas[index]):
         return known
@@ -176,6 +179,8 @@ def alike(known: WireColumn, kind: int, meta: int) -> bool:
     return meta == known.meta or kind in _ALIKE
 
 
-def fits(structure: Structure, types: Sequence[int], metas: Sequence[int]) -> bool:
+def fits(structure: Structure, found: TableMap) -> bool:
     """Whether a table map may be one of this structure."""
-    return len(types) == len(structure.columns) and all(map(alike, structure.columns, types, metas))
+    return len(found.types) == len(structure.columns) and all(
+        map(alike, structure.columns, found.types, found.metas)
+    )

@@ -139,7 +139,7 @@ class Tables:
         except LookupError as unknown:
             self._stop(name, "charset_unknown", what=str(unknown.args[0]))
             return None
-        if fresh and name not in self._snapshots.tables:
+        if fresh and name not in self._snapshots.tables and self._config.snapshot != "never":
             # Nobody told of it when it was made: what it had until now is in no event.
             self._snapshots.take_up(name, wipe=False)
         if self.learn(structure):

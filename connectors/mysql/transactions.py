@@ -50,9 +50,7 @@ class Consumed:
             found = mariadb_gtid(event)
             self._begun = found
             name = f"{found.domain}-{found.server_id}-{found.sequence}"
-            return Begun(
-                name, None, not found.flags & STANDALONE, bool(found.flags & PREPARED_XA)
-            )
+            return Begun(name, None, not found.flags & STANDALONE, bool(found.flags & PREPARED_XA))
         mine = gtid(event)
         self._begun = mine
         if not mine.number:

@@ -69,6 +69,7 @@ NUMBERS: Final[dict[int, str]] = {
     1226: "too_many_connections",  # the account's limit
     1227: "privilege_missing",
     1251: "auth_unsupported",
+    1275: "auth_unsupported",  # mysql_old_password, which the server itself refuses
     1317: "timeout",  # KILL QUERY
     1370: "privilege_missing",  # on a routine
     1524: "auth_unsupported",  # the plugin is not loaded there

@@ -58,7 +58,7 @@ class Parsec:
         """Answer the server's scramble; the packet by which it says what it thinks of that."""
         scramble = packet.read_all()[:SCRAMBLE_BYTES]
         self._connection.write_packet(b"")
-        salted = self._connection._read_packet().read_all()
+        salted = self._connection._read_packet().read_all().removeprefix(b"\x01")
         # P for PBKDF2, the logarithm of 1024ths of its rounds, the salt.
         if salted[:1] != b"P" or len(salted) < 2 or salted[1] > FACTOR_MAX:
             raise error("auth_unsupported", **self._facts)

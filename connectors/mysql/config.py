@@ -58,6 +58,8 @@ class TlsConfig(BaseModel):
     def _pair(self) -> TlsConfig:
         if self.key is not None and self.cert is None:
             raise ValueError("a key needs its cert")
+        if self.ca is not None and not self.mode.startswith("verify"):
+            raise ValueError("ca is what the modes verify_ca and verify_identity check against")
         return self
 
 

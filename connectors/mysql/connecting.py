@@ -33,7 +33,9 @@ KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """How a dead peer is noticed: options of the socket, in seconds and probes."""
 UNANSWERED_MS_MAX: Final = 30_000
 
-DAMAGED: Final = (struct.error, LookupError, ValueError, TypeError, AssertionError, AttributeError)
+DAMAGED: Final = (
+    struct.error, LookupError, ValueError, TypeError, AssertionError, AttributeError, NameError,
+)  # fmt: skip
 """What the driver raises when it reads what no server sends."""
 
 
@@ -125,4 +127,7 @@ def _refusal(
         return error("password_missing", **facts)
     if number == ER.DBACCESS_DENIED_ERROR:
         return error("login_refused", **facts)
+    if isinstance(failed, pymysql.OperationalError) and not isinstance(number, int):
+        # Of its own in the exchange that a plugin begins; the one before plugins ends like this.
+        return error("auth_unsupported", **facts)
     return by_exception(failed, **facts, doing="connecting")

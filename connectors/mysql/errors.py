@@ -72,6 +72,7 @@ NUMBERS: Final[dict[int, str]] = {
     1227: "privilege_missing",
     1236: "log_refused",
     1251: "auth_unsupported",
+    1275: "auth_unsupported",  # mysql_old_password, which the server itself refuses
     1317: "timeout",  # KILL QUERY
     1370: "privilege_missing",  # on a routine
     1524: "auth_unsupported",  # the plugin is not loaded there

@@ -51,14 +51,14 @@ class Parsec:
     the exchange: MariaDB documentation, "Authentication Plugin - PARSEC"."""
 
     def __init__(self, connection: Connection[Any], facts: Mapping[str, object]) -> None:
-        self._connection = connection
+        self._connection: Any = connection
         self._facts = facts
 
     def authenticate(self, packet: Any) -> Any:
         """Answer the server's scramble; the packet by which it says what it thinks of that."""
         scramble = packet.read_all()[:SCRAMBLE_BYTES]
         self._connection.write_packet(b"")
-        salted = self._connection._read_packet().read_all()
+        salted = self._connection._read_packet().read_all().removeprefix(b"\x01")
         # P for PBKDF2, the logarithm of 1024ths of its rounds, the salt.
         if salted[:1] != b"P" or len(salted) < 2 or salted[1] > FACTOR_MAX:
             raise error("auth_unsupported", **self._facts)

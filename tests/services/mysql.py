@@ -155,6 +155,11 @@ class MysqlServer:
                 os.chown(brought, NOBODY, NOBODY)
             self.settings[name] = str(brought)
 
+    def renew(self, tls: Certificates) -> None:
+        """Show another certificate from now on."""
+        self._bring(tls)
+        self.run("FLUSH SSL" if self.is_mariadb else "ALTER INSTANCE RELOAD TLS")
+
     def write_settings(self) -> None:
         """Write `settings` into the configuration file; they hold from the next start on."""
         places = {

@@ -1,4 +1,4 @@
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 
 from connectors.mysql.damage import DamagedError as DamagedError
 from connectors.mysql.damage import MismatchError as MismatchError
@@ -18,7 +18,7 @@ class TextRows:
     ended: bool
     """Whether the answer's last packet was read."""
 
-    def feed(self, data: Buffer) -> None:
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Bytes as they came from the server; they are copied."""
 
     def rows(self, into: Gathered, bytes_max: int) -> int:

@@ -33,6 +33,12 @@ _FIXED = {
     Type.DOUBLE: (DOUBLE, 8), Type.YEAR: (YEAR, 1), Type.DATE: (DATE, 3), Type.NEWDATE: (DATE, 3),
     Type.TIME: (OLD_TIME, 3), Type.DATETIME: (OLD_DATETIME, 8), Type.TIMESTAMP: (OLD_TIMESTAMP, 4),
 }
+# Of these the sizes with a fraction of one to six digits (MariaDB before 10.1, or with
+# mysql56_temporal_format=OFF). A table map does not say the digits: ``meta`` is for who knows them.
+_FINE = {
+    Type.TIME: (4, 4, 5, 5, 5, 6), Type.DATETIME: (6, 6, 7, 7, 7, 8),
+    Type.TIMESTAMP: (5, 5, 6, 6, 7, 7),
+}
 # Of types with a fraction of seconds: the same, without the fraction.
 _FRACTIONAL = {
     Type.TIME2: (TIME, 3), Type.DATETIME2: (DATETIME, 5), Type.TIMESTAMP2: (TIMESTAMP, 4),
@@ -82,6 +88,8 @@ cdef class Fields:
         special = column.special
         if code in _FIXED:
             field.code, field.size = _FIXED[code]
+            if code in _FINE and 1 <= meta <= 6:
+                field.size, field.scale = _FINE[code][meta - 1], meta
             if field.code == SIGNED and column.unsigned:
                 field.code = UNSIGNED
         elif code in _FRACTIONAL:

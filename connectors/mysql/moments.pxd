@@ -13,6 +13,8 @@ from connectors.mysql.digits cimport (
 
 cdef enum:
     MOMENT_TEXT = 40
+    # One more than 838:59:59.
+    _OLD_TIME_SECONDS = 3020400
     _DAY = 86400
     # Years that begin in March, by 400, "eras"; the one from 1600 on is the fourth.
     _ERA_DAYS = 146097
@@ -44,12 +46,15 @@ cdef inline int fraction_size(int digits) noexcept:
     return (digits + 1) // 2
 
 
+cdef inline uint32_t stored_fraction(const uint8_t *at, int digits) noexcept:
+    """An even number of digits is stored: the last is too many where ``digits`` are odd."""
+    cdef uint32_t fraction = <uint32_t> big_endian(at, fraction_size(digits))
+    return fraction // 10 if digits & 1 else fraction
+
+
 cdef inline char *_write_fraction(char *to, uint32_t fraction, int digits) noexcept:
-    """``fraction`` is as stored: its last digit is too many where ``digits`` are odd."""
     if not digits:
         return to
-    if digits & 1:
-        fraction //= 10
     if fraction >= power_of_ten(digits):
         return NULL
     to[0] = c'.'
@@ -83,6 +88,8 @@ cdef inline char *write_time(char *to, const uint8_t *at, int digits) noexcept:
         to[0] = c'-'
         to += 1
     fraction = packed & ((<int64_t> 1 << (8 * size)) - 1)
+    if digits & 1:
+        fraction //= 10
     clock = packed >> (8 * size)
     if clock >> 12 > 999:
         return NULL
@@ -103,6 +110,43 @@ cdef inline char *write_old_datetime(char *to, const uint8_t *at) noexcept:
     return _write_clock(to + 1, clock // 10000, clock // 100 % 100, clock % 100)
 
 
+cdef inline char *write_old_fine_time(
+    char *to, const uint8_t *at, Py_ssize_t size, int digits
+) noexcept:
+    """TIME with a fraction before MariaDB 10.1 (``Field_time_hires``): fractions of a second above
+    the least value, big-endian."""
+    cdef int64_t fractions = big_endian(at, size)
+    cdef uint32_t unit = power_of_ten(digits), clock
+    fractions -= <int64_t> _OLD_TIME_SECONDS * unit
+    if fractions < 0:
+        fractions = -fractions
+        to[0] = c'-'
+        to += 1
+    if fractions >= <int64_t> _OLD_TIME_SECONDS * unit:
+        return NULL
+    clock = fractions // unit
+    to = _write_clock(to, clock // 3600, clock // 60 % 60, clock % 60)
+    return _write_fraction(to, fractions % unit, digits)
+
+
+cdef inline char *write_old_fine_datetime(
+    char *to, const uint8_t *at, Py_ssize_t size, int digits
+) noexcept:
+    """DATETIME with a fraction before MariaDB 10.1 (``Field_datetime_hires``): the same of years of
+    13 months of 32 days."""
+    cdef uint64_t fractions = big_endian(at, size), seconds
+    cdef uint32_t unit = power_of_ten(digits), date, clock
+    seconds = fractions // unit
+    if seconds // _DAY >= 10000 * 13 * 32:
+        return NULL
+    date = seconds // _DAY
+    clock = seconds % _DAY
+    to = _write_date(to, date // (13 * 32), date // 32 % 13, date & 31)
+    to[0] = c' '
+    to = _write_clock(to + 1, clock // 3600, clock // 60 % 60, clock % 60)
+    return _write_fraction(to, fractions % unit, digits)
+
+
 cdef inline char *write_datetime(char *to, const uint8_t *at, int digits) noexcept:
     """DATETIME: a sign that is always set, 17 bits of months (13 in a year), 5, 5, 6 and 6 bits,
     big-endian; then the fraction."""
@@ -114,7 +158,7 @@ cdef inline char *write_datetime(char *to, const uint8_t *at, int digits) noexce
         return NULL
     to[0] = c' '
     to = _write_clock(to + 1, clock >> 12, clock >> 6 & 63, clock & 63)
-    return _write_fraction(to, <uint32_t> big_endian(at + 5, fraction_size(digits)), digits)
+    return _write_fraction(to, stored_fraction(at + 5, digits), digits)
 
 
 cdef inline char *_write_civil(char *to, uint32_t day) noexcept:

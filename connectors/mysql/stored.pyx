@@ -8,6 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from connectors.mysql.addresses cimport ADDRESS_TEXT, write_inet4, write_inet6, write_uuid
 from connectors.mysql.binaryjson cimport put_json
 from connectors.mysql.digits cimport (
     big_endian, little_endian, power_of_ten, write_number, write_padded,
@@ -19,13 +20,12 @@ from connectors.mysql.fields cimport (
 )
 from connectors.mysql.floats cimport double_at, float_at
 from connectors.mysql.moments cimport (
-    MOMENT_TEXT, fraction_size, write_date, write_datetime, write_old_datetime, write_old_time,
-    write_time, write_timestamp,
+    MOMENT_TEXT, stored_fraction, write_date, write_datetime, write_old_datetime,
+    write_old_fine_datetime, write_old_fine_time, write_old_time, write_time, write_timestamp,
 )
 from ensign_core.rows.text cimport Text, make_room, put
 
 import zlib
-from ipaddress import IPv6Address
 
 from connectors.mysql.damage import DamagedError, MismatchError
 
@@ -33,9 +33,7 @@ cdef enum:
     _INTEGER_TEXT = 20
     # 65 digits, a sign, a zero, a point.
     _DECIMAL_TEXT = 80
-    _ADDRESS_TEXT = 16
-    _UUID_SIZE = 16
-    _UUID_TEXT = 36
+    _ADDRESS = 16
 
 
 cdef int put_stored(
@@ -53,7 +51,7 @@ cdef int put_stored(
             return fields.put_text(text, field, data, size)
         return _put_padded(text, field, data, size)
     if DATE <= field.code <= TIMESTAMP:
-        return _put_moment(text, field, data)
+        return _put_moment(text, field, data, size)
     if field.code == DECIMAL:
         return _put_decimal(text, field, data)
     if field.code == DOUBLE:
@@ -116,14 +114,15 @@ cdef int _put_padded(
     return end(text, start)
 
 
-cdef int _put_moment(Text *text, const Field *field, const uint8_t *data) except -1:
+cdef int _put_moment(
+    Text *text, const Field *field, const uint8_t *data, Py_ssize_t size
+) except -1:
     cdef Py_ssize_t start = begin(text, c't', MOMENT_TEXT)
     cdef char *to = text.data + start
     cdef int scale = field.scale
     if field.code == TIMESTAMP:
         to = write_timestamp(
-            to, <uint32_t> big_endian(data, 4),
-            <uint32_t> big_endian(data + 4, fraction_size(scale)), scale,
+            to, <uint32_t> big_endian(data, 4), stored_fraction(data + 4, scale), scale
         )
     elif field.code == DATETIME:
         to = write_datetime(to, data, scale)
@@ -132,9 +131,16 @@ cdef int _put_moment(Text *text, const Field *field, const uint8_t *data) except
     elif field.code == TIME:
         to = write_time(to, data, scale)
     elif field.code == OLD_TIME:
-        to = write_old_time(to, data)
+        to = write_old_fine_time(to, data, size, scale) if scale else write_old_time(to, data)
     elif field.code == OLD_DATETIME:
-        to = write_old_datetime(to, data)
+        to = (
+            write_old_fine_datetime(to, data, size, scale) if scale
+            else write_old_datetime(to, data)
+        )
+    elif scale:
+        to = write_timestamp(
+            to, <uint32_t> big_endian(data, 4), <uint32_t> big_endian(data + 4, size - 4), scale
+        )
     else:
         to = write_timestamp(to, <uint32_t> little_endian(data, 4), 0, 0)
     if to == NULL:
@@ -227,53 +233,27 @@ cdef int _put_address(
 ) except -1:
     """UUID, INET4 and INET6 of MariaDB, in the order of their text whatever the storage's; zero
     bytes at the end are left out as those of a BINARY are."""
-    cdef uint8_t[_ADDRESS_TEXT] whole
+    cdef uint8_t[_ADDRESS] whole
     cdef Py_ssize_t start
     if size > field.size:
         raise DamagedError("a UUID, INET4 or INET6 is too long")
-    memset(whole, 0, _ADDRESS_TEXT)
+    memset(whole, 0, _ADDRESS)
     memcpy(whole, data, size)
-    if field.code == INET6:
-        address = str(IPv6Address(<bytes> whole[:_ADDRESS_TEXT])).encode()
-        return put_value(
-            text, c't', <const uint8_t *> PyBytes_AS_STRING(address), PyBytes_GET_SIZE(address)
-        )
-    start = begin(text, c't', _UUID_TEXT)
+    start = begin(text, c't', ADDRESS_TEXT)
     if field.code == UUID:
-        _write_uuid(text.data + start, whole)
-        text.size += _UUID_TEXT
+        text.size = write_uuid(text.data + start, whole) - text.data
+    elif field.code == INET4:
+        text.size = write_inet4(text.data + start, whole) - text.data
     else:
-        text.size = _write_inet4(text.data + start, whole) - text.data
+        text.size = write_inet6(text.data + start, whole) - text.data
     return end(text, start)
-
-
-cdef void _write_uuid(char *to, const uint8_t *data) noexcept:
-    cdef const char *hexadecimal = b"0123456789abcdef"
-    cdef int i
-    for i in range(_UUID_SIZE):
-        if i == 4 or i == 6 or i == 8 or i == 10:
-            to[0] = c'-'
-            to += 1
-        to[0] = hexadecimal[data[i] >> 4]
-        to[1] = hexadecimal[data[i] & 15]
-        to += 2
-
-
-cdef char *_write_inet4(char *to, const uint8_t *data) noexcept:
-    cdef int i
-    for i in range(4):
-        if i:
-            to[0] = c'.'
-            to += 1
-        to = write_number(to, data[i])
-    return to
 
 
 cdef int _put_compressed(
     Fields fields, Text *text, const Field *field, const uint8_t *data, Py_ssize_t size
 ) except -1:
-    """A COMPRESSED column of MariaDB (``Field_longstr::compress``, ``zlib_uncompress``): a byte
-    that says how; for zlib 0x80, how many bytes the length takes, and 8 if there is a header."""
+    """A COMPRESSED column of MariaDB (``Field_longstr::compress``): a byte that says how; for zlib
+    0x80, how many bytes the length behind it takes, and 8 if zlib's own header is left out."""
     cdef Py_ssize_t length, width
     cdef bytes found
     if size == 0:
@@ -287,7 +267,7 @@ cdef int _put_compressed(
         if data[0] & 0xF0 != 0x80 or not 1 <= width <= 4 or size <= width:
             raise DamagedError("a compressed column in a way that nobody knows")
         length = big_endian(data + 1, width)
-        found = _inflated(<bytes> data[1 + width : size], 15 if data[0] & 8 else -15, length)
+        found = _inflated(<bytes> data[1 + width : size], -15 if data[0] & 8 else 15, length)
     data = <const uint8_t *> PyBytes_AS_STRING(found)
     if field.code == TEXT:
         return fields.put_text(text, field, data, PyBytes_GET_SIZE(found))

@@ -17,10 +17,13 @@ NON_BLOCKING: Final = 1
 """Flag of a dump: at the end of the log the server sends EOF instead of waiting."""
 
 HEARTBEATS_V2: Final = 2
-"""Flag of a dump: heartbeats tell the position in 64 bits; MySQL from 8.0.26 on."""
+"""Flag of a dump: heartbeats tell the offset in 64 bits; MySQL from 8.0.26 on."""
+
+ANNOTATIONS: Final = 2
+"""Flag of a dump: statements are sent beside their rows (ANNOTATE_ROWS); MariaDB."""
 
 START_OF_FILE: Final = 4
-"""The position of a file's first event."""
+"""The offset of a file's first event."""
 
 _PACKET_MAX: Final = 0xFFFFFF
 _REGISTER, _DUMP, _DUMP_GTID = 0x15, 0x12, 0x1E
@@ -47,11 +50,14 @@ def register(server_id: int, host: str = "", port: int = 0) -> bytes:
     return head + texts + _register.pack(port, 0, 0)
 
 
-def dump(server_id: int, file: str, position: int, flags: int = 0) -> bytes:
-    """COM_BINLOG_DUMP: from a position below 2^32 in a file, which is an event's start. In MariaDB
-    ``file`` is empty and ``position`` `START_OF_FILE` where a GTID position was set before
+def dump(server_id: int, file: str, offset: int, flags: int = 0) -> bytes:
+    """COM_BINLOG_DUMP: from an offset below 2^32 in a file, where an event begins; the command has
+    no room for more (a ValueError: whatever is behind that is the file's last event, a rotation).
+    In MariaDB ``file`` is empty and ``offset`` `START_OF_FILE` where a GTID position was set before
     (`settings`)."""
-    return _dump.pack(_DUMP, position, flags, server_id) + file.encode("utf-8", "surrogateescape")
+    if offset >> 32:
+        raise ValueError("an offset of 4 GiB and more")
+    return _dump.pack(_DUMP, offset, flags, server_id) + file.encode("utf-8", "surrogateescape")
 
 
 def dump_gtid(server_id: int, had: GtidSet, flags: int = 0) -> bytes:

@@ -125,11 +125,11 @@ def format_description(event: bytes) -> FormatDescription:
     return FormatDescription(binlog_version, text, "MariaDB" in text, checksum, lengths)
 
 
-class Place(NamedTuple):
+class FilePlace(NamedTuple):
     """A file of the log and an offset in it."""
 
     file: str
-    position: int
+    offset: int
 
 
 def _file(name: bytes) -> str:
@@ -137,18 +137,18 @@ def _file(name: bytes) -> str:
 
 
 @parses("a rotation")
-def rotate(event: bytes) -> Place:
+def rotate(event: bytes) -> FilePlace:
     """Where the stream goes on. An artificial one (`ARTIFICIAL`) tells where it begins, too."""
-    return Place(_file(event[HEADER_SIZE + 8 :]), _uint64.unpack_from(event, HEADER_SIZE)[0])
+    return FilePlace(_file(event[HEADER_SIZE + 8 :]), _uint64.unpack_from(event, HEADER_SIZE)[0])
 
 
 @parses("a heartbeat")
-def heartbeat(event: bytes) -> Place:
+def heartbeat(event: bytes) -> FilePlace:
     """Up to where the server has read with nothing to send, of HEARTBEAT (whose position is modulo
     2^32) and of HEARTBEAT_V2, which a dump asks for by a flag (`commands.HEARTBEATS_V2`)."""
     if event[TYPE_AT] == HEARTBEAT:
-        return Place(_file(event[HEADER_SIZE:]), header(event).end_pos)
-    at, file, position = HEADER_SIZE, "", 0
+        return FilePlace(_file(event[HEADER_SIZE:]), header(event).end_pos)
+    at, file, offset = HEADER_SIZE, "", 0
     while at < len(event):
         field, at = packed(event, at)
         if field == 0:
@@ -159,8 +159,8 @@ def heartbeat(event: bytes) -> Place:
         if field == 1:
             file = _file(value)
         elif field == 2:
-            position, _ = packed(value, 0)
-    return Place(file, position)
+            offset, _ = packed(value, 0)
+    return FilePlace(file, offset)
 
 
 @parses("an XID")

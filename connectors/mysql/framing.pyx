@@ -20,7 +20,7 @@ from ensign_core.rows.text cimport data_of, new_bytes, resize
 
 from zlib import crc32
 
-from connectors.mysql.bounds import Damaged
+from connectors.mysql.bounds import EVENT_BYTES_MAX, Damaged
 from connectors.mysql.events import describes_checksums
 
 cdef enum:
@@ -29,7 +29,6 @@ cdef enum:
     _ROOM = 1 << 20
     _ROOM_MIN = 1 << 18
     _WHOLE_MAX = 1 << 18
-    _EVENT_MAX = (1 << 30) + (1 << 20)
     _EVENT_HEAD = 19
     _CHECKSUM = 4
     _FORMAT_DESCRIPTION = 15
@@ -191,9 +190,17 @@ cdef class Framer:
             self._start += _HEAD
             self._missing = _uint24(at)
             self._goes_on = self._missing == _PACKET_MAX
-            if self._size + self._missing > _EVENT_MAX:
-                raise Damaged("an event of more than 1 GiB")
+            self._bounded(<const uint8_t *> data_of(self._payload))
             resize(&self._payload, self._size + self._missing)
+
+    cdef int _bounded(self, const uint8_t *data) except -1:
+        """What an event says of its own size, before more of it than a packet is held."""
+        cdef Py_ssize_t size = _uint32(data + 9)
+        if size > EVENT_BYTES_MAX:
+            raise Damaged("an event of more than 1 GiB")
+        if self._size + self._missing > size:
+            raise Damaged("an event that is not as long as it says")
+        return 0
 
     cdef bytes _large(self):
         cdef PyObject *payload = self._payload

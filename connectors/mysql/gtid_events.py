@@ -174,7 +174,8 @@ def mariadb_gtid(event: bytes) -> MariadbGtid:
 @parses("a GTID_LIST")
 def mariadb_gtid_list(event: bytes) -> GtidPosition:
     """The last transaction of each domain before this place in the log; of a domain with several
-    servers, the one with the last sequence number."""
+    servers, the one with the last sequence number. An artificial one, in a dump behind a GTID
+    position, may lack domains: it tells nothing of what the stream has had."""
     (count,) = _uint32.unpack_from(event, HEADER_SIZE)
     position = GtidPosition()
     listed = part(event, HEADER_SIZE + 4, (count & 0x0FFFFFFF) * _listed.size)

@@ -145,7 +145,7 @@ class AdhocReader:
             if not schema.key:
                 self._over(asked, snapshots)
                 snapshots.take_up(asked.name, wipe=True)
-                self._stream.reroute()
+                self._stream.routes.sort()
                 return False
             self._comparison, self._compared = self._context.comparison(schema), schema
         return self._comparison.advance(COMPARE_S_MAX)

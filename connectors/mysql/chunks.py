@@ -175,7 +175,7 @@ class Opener:
         chunk = Chunk(
             lane, name, version, structure, schema, key, lower, wanted, gate, found, locked
         )
-        stream.watch(name, chunk.window)
+        stream.routes.watch(name, chunk.window)
         return chunk
 
     def _too_early(self, gate: Place, executed: str) -> float:
@@ -198,7 +198,7 @@ class Opener:
 
     def end(self, chunk: Chunk) -> None:
         """Let go of a chunk, whatever was read of it."""
-        self._stream.unwatch(chunk.name, chunk.window)
+        self._stream.routes.unwatch(chunk.name, chunk.window)
         try:
             over = chunk.lane.end(locked=chunk.locked)
         except EnsignError:

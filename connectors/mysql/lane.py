@@ -39,6 +39,7 @@ class Lane:
     def __init__(self, config: MysqlConfig, pipeline: str, server: Server) -> None:
         self.session = Session(config, pipeline)
         self._server = server
+        self._timeout_s = config.query_timeout_s
         self._rows: textrows.TextRows | None = None
         self._buffer = bytearray(RECEIVE_BYTES)
         self._view = memoryview(self._buffer)
@@ -143,6 +144,8 @@ class Lane:
         if not self.ended:
             return False
         self._rows = None
+        sock: Any = self.session.conn._sock  # type: ignore[attr-defined]  # as above
+        sock.settimeout(self._timeout_s)
         self.session.query("UNLOCK TABLES" if locked else "ROLLBACK", doing="ending a chunk")
         return True
 

@@ -188,7 +188,7 @@ class SnapshotReader:
         table.wipe = False
         if upper is None:
             snapshots.done(table.name)
-            self._stream.reroute()
+            self._stream.routes.sort()
         else:
             table.cursor = upper
         if not snapshots.paused:
@@ -236,5 +236,5 @@ class SnapshotReader:
         table.wipe = False
         self.abandon()
         snapshots.done(table.name)
-        self._stream.reroute()
+        self._stream.routes.sort()
         return piece._replace(stage=stage)

@@ -8,66 +8,34 @@ out again and judged one by one. On the source's thread.
 from __future__ import annotations
 
 import time
-from array import array
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from connectors.mysql import events as log_events
-from connectors.mysql import rowimage
 from connectors.mysql.bounds import Damaged
 from connectors.mysql.config import MysqlConfig
+from connectors.mysql.cursor import Cursor
 from connectors.mysql.errors import error
-from connectors.mysql.events import HEADER_SIZE, TYPE_AT
-from connectors.mysql.gathering import Gathering
+from connectors.mysql.events import TYPE_AT
+from connectors.mysql.gathering import KINDS, MARKER, Gathering
 from connectors.mysql.log import Log
 from connectors.mysql.payload import inner_events
 from connectors.mysql.position import Partial, Place, Snapshots
+from connectors.mysql.routes import Routes
 from connectors.mysql.rowevents import (
-    DELETES,
-    INSERTS,
     PLAIN_OF_COMPRESSED,
-    UPDATES,
-    decompressed,
-    rows_head,
 )
-from connectors.mysql.snapshot import Window, judge
 from connectors.mysql.statements import Statement, begins_transaction, query
-from connectors.mysql.tablemap import table_map
-from connectors.mysql.tables import Route, Tables
+from connectors.mysql.tables import Tables
 from connectors.mysql.transactions import Consumed
 from connectors.mysql.xa import Prepared
-from ensign_core.change import Op, Schema, Tx
+from ensign_core.change import Op, Tx
 from ensign_core.plugin import Context
 
 LINGER_S: Final = 0.0005
 LINGERS_MAX: Final = 4
 """In the middle of a transaction the rest is on its way: reading it in larger pieces costs far less
 than waking up for every few rows. After so many pauses without data the batch is returned."""
-
-NO_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"
-"""The table id of a rows event that has no rows, but ends a statement."""
-
-ROUTE_AT, ROUTE_END = HEADER_SIZE, HEADER_SIZE + 6
-"""Where a table's id stands in a table map and in a rows event."""
-
-KINDS: Final = {
-    **dict.fromkeys(INSERTS, (Op.INSERT, rowimage.WRITE)),
-    **dict.fromkeys(UPDATES, (Op.UPDATE, rowimage.UPDATE)),
-    **dict.fromkeys(DELETES, (Op.DELETE, rowimage.DELETE)),
-    log_events.PARTIAL_UPDATE_ROWS: (Op.UPDATE, rowimage.PARTIAL_UPDATE),
-}
-
-MARKER: Final = Schema("ensign.transaction", (("database", "ensign"), ("table", "transaction")), ())
-"""The schema of the begin and the commit of transactions: no columns."""
-
-RECENT_S: Final = 2.0
-"""A server without GTIDs does not tell which transactions of its log it shows already: those that
-came so long before a snapshot are put into its rows as well. A server commits a transaction
-milliseconds after it has logged it, unless it waits for a semi-synchronous replica."""
-
-WRAP: Final = 1 << 32
-"""Events tell where they end in 32 bits, and a file may be longer."""
 
 
 class Stream(Gathering):
@@ -93,15 +61,11 @@ class Stream(Gathering):
         place: Place,
         partial: Partial | None,
     ) -> None:
-        super().__init__()
+        routes = Routes(tables, snapshots, remembers=consumed.mode == "file" and not mariadb)
+        super().__init__(config, tables, snapshots, context, routes, mariadb=mariadb)
         self._log = log
-        self._config = config
-        self._tables = tables
-        self._snapshots = snapshots
-        self._context = context
         self.consumed = consumed
         self._prepared = prepared
-        self._mariadb = mariadb
         self.place = place
         self._replayed = partial
         self._bytes_max = config.batch_bytes_max
@@ -109,21 +73,11 @@ class Stream(Gathering):
         self._inner: Iterator[bytes] | None = None
         self._following: Iterator[bytes] | None = None
         self._kept: bytes | None = None
-        self._file, self._end = place
+        self._cursor = Cursor(place)
         self._start = place
         self._id = ""
         self._grouped = False
-        self._marked = False
-        self._muted = False
-        self._mute_rows = 0
-        self._maps: dict[bytes, bytes] = {}
-        self._all: dict[bytes, Route | None] = {}
-        self._fast: dict[bytes, Route | None] = {}
-        self._lengths = bytes(256)
         self.gate: Place | None = None
-        self.windows: dict[str, list[Window]] = defaultdict(list)
-        self._forgetful = consumed.mode == "file" and not mariadb
-        self._recent: dict[str, deque[tuple[float, Op, Schema, bytes]]] = defaultdict(deque)
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
 
@@ -139,16 +93,16 @@ class Stream(Gathering):
             log_events.MARIADB_GTID: self._gtid,
             log_events.QUERY: self._query,
             log_events.QUERY_COMPRESSED: self._query,
-            log_events.TABLE_MAP: self._map,
+            log_events.TABLE_MAP: self._advanced(self.map_rows),
             log_events.XID: self._commit,
             log_events.XA_PREPARE: self._xa_prepare,
             log_events.TRANSACTION_PAYLOAD: self._payload,
             log_events.INCIDENT: self._incident,
         }
         for kind in KINDS:
-            handlers[kind] = self._rows
+            handlers[kind] = self._advanced(self.take_rows)
         for kind in PLAIN_OF_COMPRESSED:
-            handlers[kind] = self._compressed
+            handlers[kind] = self._advanced(self.take_compressed)
         return handlers
 
     @property
@@ -177,22 +131,6 @@ class Stream(Gathering):
     def settled(self) -> bool:
         """Whether it stands between two transactions, and knows where."""
         return self._tx is None and self._replayed is None and bool(self.place.file)
-
-    def watch(self, name: str, window: Window) -> None:
-        """A chunk of a table is under way: its window gets what comes of the table, and what came
-        just now, where the server does not tell what it shows of that."""
-        for _, op, schema, body in self._recent.get(name, ()):
-            window.add(op, schema, body)
-        self.windows[name].append(window)
-        self.reroute()
-
-    def unwatch(self, name: str, window: Window) -> None:
-        """The chunk is over."""
-        found = self.windows.get(name, [])
-        found[:] = [each for each in found if each is not window]
-        if not found:
-            self.windows.pop(name, None)
-        self.reroute()
 
     def drain(self, deadline: float) -> None:
         """Take in what has arrived, until a batch is full, nothing more is there, or the deadline
@@ -261,36 +199,38 @@ class Stream(Gathering):
 
     def _moved(self, event: bytes) -> None:
         """The log was read to this event's end."""
-        self._advance(event)
-        if self._tx is None:
-            self.place = Place(self._file, self._end)
+        self._cursor.advance(event)
+        self._stand()
 
-    def _advance(self, event: bytes) -> None:
-        end = int.from_bytes(event[13:17], "little")
-        if not end or self._inner is not None:
-            # An event that the server made for us, or one within another.
-            return
-        end |= self._end & -WRAP
-        self._end = end if end >= self._end else end + WRAP
+    def _stand(self) -> None:
+        if self._tx is None:
+            self.place = self._cursor.here
 
     def _describe(self, event: bytes) -> None:
         found = log_events.format_description(event)
-        self._lengths = bytes(found.post_header_length(kind) for kind in range(256))
+        self._lengths = (b"\0" + found.post_header_lengths).ljust(256, b"\0")
         self._moved(event)
 
     def _rotate(self, event: bytes) -> None:
-        found = log_events.rotate(event)
-        if found.file != self._file:
-            self._file, self._end = found.file, 0
-        self._end = max(self._end, found.position)
-        if self._tx is None:
-            self.place = Place(self._file, self._end)
+        self._cursor.rotate(event)
+        self._stand()
 
     def _heartbeat(self, event: bytes) -> None:
-        found = log_events.heartbeat(event)
         if self._tx is None and self._kept is None:
-            self._file, self._end = found.file, found.position
-            self.place = Place(self._file, self._end)
+            self._cursor.heartbeat(event)
+            self._stand()
+
+    def _advanced(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def taken(event: bytes) -> None:
+            self._advance(event)
+            take(event)
+
+        return taken
+
+    def _advance(self, event: bytes) -> None:
+        # An event within another has no place of its own.
+        if self._inner is None:
+            self._cursor.advance(event)
 
     def _gtid(self, event: bytes) -> None:
         if self._tx is not None:
@@ -305,8 +245,7 @@ class Stream(Gathering):
 
     def _open(self, event: bytes, name: str, committed_at: int | None) -> None:
         """A transaction begins with this event."""
-        size = int.from_bytes(event[9:13], "little")
-        self._start = Place(self._file, self._end - size)
+        self._start = self._cursor.start_of(event)
         self._id = name or str(self._start)
         if committed_at is None:
             committed_at = int.from_bytes(event[:4], "little") * 1_000_000
@@ -334,7 +273,7 @@ class Stream(Gathering):
         self._skip = 0
         self._marked = self._muted = self._grouped = False
         self.consumed.end()
-        self.place = Place(self._file, self._end)
+        self.place = self._cursor.here
         if self._runs and self._runs[-1].start == len(self._ops):
             self._runs.pop()
 
@@ -367,7 +306,7 @@ class Stream(Gathering):
     def _statement(self, found: Statement) -> None:
         """A statement that may be about tables: their maps are asked for anew behind it."""
         told = self._tables.statement(found)
-        self._forget_maps()
+        self.routes.forget()
         for op, schema in told:
             if op is Op.SCHEMA:
                 self._mark_begin()
@@ -410,7 +349,7 @@ class Stream(Gathering):
     def _replay(self, start: Place) -> None:
         """Take in the rows of a prepared transaction that commits now."""
         self._muted = False
-        self._forget_maps()
+        self.routes.forget()
         self._within(self._prepared.events(start))
 
     def _within(self, found: Iterator[bytes]) -> None:
@@ -421,131 +360,9 @@ class Stream(Gathering):
             self._following = found
 
     def _inner_over(self) -> None:
-        self._forget_maps()
+        self.routes.forget()
         if self._tx is not None:
             self._close()
 
-    def _forget_maps(self) -> None:
-        """Ids of tables mean something else from here on."""
-        self._maps.clear()
-        self._all.clear()
-        self._fast.clear()
-
     def _incident(self, event: bytes) -> None:
-        raise error("log_incident", place=str(Place(self._file, self._end)))
-
-    def _map(self, event: bytes) -> None:
-        self._advance(event)
-        key, body = event[ROUTE_AT:ROUTE_END], event[HEADER_SIZE:]
-        if self._maps.get(key) == body:
-            return
-        self._maps[key] = body
-        found = table_map(event, self._lengths[log_events.TABLE_MAP], self._mariadb)
-        route = self._tables.route(found)
-        self._all[key] = route
-        if route is None or not self._slow(route.name):
-            self._fast[key] = route
-        else:
-            self._fast.pop(key, None)
-
-    def _slow(self, name: str) -> bool:
-        return name in self._snapshots.tables or bool(self.windows.get(name))
-
-    def reroute(self) -> None:
-        """Called when snapshots begin or end: no row of their tables may pass by them."""
-        stopped = self._snapshots.stopped
-        for key, route in self._all.items():
-            if route is not None and route.name in stopped:
-                self._all[key] = None
-        self._fast = {
-            key: route
-            for key, route in self._all.items()
-            if route is None or not self._slow(route.name)
-        }
-
-    def _compressed(self, event: bytes) -> None:
-        self._rows(decompressed(event, self._lengths[event[TYPE_AT]]))
-
-    def _rows(self, event: bytes) -> None:
-        self._advance(event)
-        key = event[ROUTE_AT:ROUTE_END]
-        try:
-            route = self._fast[key]
-            fast = not self._skip
-        except KeyError:
-            if key == NO_TABLE:
-                return
-            if key not in self._all:
-                raise error("stream_damaged", what="rows without a table map") from None
-            route, fast = self._all[key], False
-        if route is None:
-            return
-        if self._tx is None:
-            raise error("stream_damaged", what="rows outside of a transaction")
-        if self._muted:
-            self._mute_rows += 1
-            return
-        kind = event[TYPE_AT]
-        op, image = KINDS[kind]
-        at = rows_head(event, self._lengths[kind]).at
-        start = len(self._bodies)
-        if not self._marked:
-            self._lead_in(route)
-            start = len(self._bodies)
-        try:
-            count = route.decoder.rows(event, at, image, self._bodies)
-        except ValueError:
-            self._set_aside(event, route)
-            return
-        if fast:
-            self._ops += bytes((op,)) * count
-            self._schema_ids.extend(array("H", (self._schema_id(route.schema),)) * count)
-        else:
-            self._judged(route, op, start)
-
-    def _lead_in(self, route: Route) -> None:
-        """What goes before a row: the begin of its transaction, its table's new structure."""
-        if not self._skip:
-            self._mark_begin()
-            if self._tables.unannounced(route.name):
-                self._extra(Op.SCHEMA, route.schema)
-
-    def _judged(self, route: Route, op: Op, start: int) -> None:
-        """Rows one by one: those that an earlier batch covers, and those of a table that is read
-        by a snapshot."""
-        bodies = self._bodies.bodies(start)
-        self._bodies.cut(start)
-        windows = self.windows.get(route.name, ())
-        for body in bodies:
-            for window in windows:
-                window.add(op, route.schema, body)
-            if self._skip:
-                self._skip -= 1
-                self._leave_out()
-                continue
-            table = self._snapshots.tables.get(route.name)
-            if table is not None and self._forgetful:
-                self._remember(route, op, body)
-            seen = (op, body) if table is None else judge(table, route.schema, op, body)
-            if seen is None:
-                self._leave_out()
-            else:
-                self._add(seen[0], route.schema, seen[1])
-
-    def _remember(self, route: Route, op: Op, body: bytes) -> None:
-        recent, now = self._recent[route.name], time.monotonic()
-        recent.append((now, op, route.schema, body))
-        while recent[0][0] < now - RECENT_S:
-            recent.popleft()
-
-    def _mark_begin(self) -> None:
-        if self._config.transaction_markers and not self._marked:
-            self._marked = True
-            self._extra(Op.BEGIN, MARKER)
-
-    def _set_aside(self, event: bytes, route: Route) -> None:
-        """A rows event that cannot be processed: a dead letter, with the batch whose position
-        covers it."""
-        if not self._skip:
-            self._context.dead_letter(event, error("row_damaged", table=route.name))
-            self._letters += 1
+        raise error("log_incident", place=str(self._cursor.here))

@@ -8,7 +8,7 @@ from importlib import import_module
 from random import Random
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connectors.mysql.binaryjson import JsonError, json_patched, json_text
@@ -36,6 +36,7 @@ def documents(scalars: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
     )
 
 
+@settings(deadline=None)
 @given(documents(PLAIN | BLOBS))
 @example(["x" * 70_000, -5, 70_000, 2**32 - 1, None, True, 1.5, {"a": ["y" * 70_000]}])
 @example({"k" * 65_535: 1, "z": "y" * 70_000, "n": None, "i": -(2**31)})
@@ -45,6 +46,7 @@ def test_the_text_is_that_of_the_plain_writer(document: Json) -> None:
     assert json_text(encode(document)).decode() == text(document)
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 @example(1e15)
 @example(999999999999999.0)
@@ -71,6 +73,7 @@ def as_decoded(value: object) -> object:
     return value
 
 
+@settings(deadline=None)
 @given(documents(PLAIN))
 def test_the_values_are_those_of_another_decoder(document: Json) -> None:
     data = encode(document)
@@ -78,6 +81,7 @@ def test_the_values_are_those_of_another_decoder(document: Json) -> None:
     assert as_decoded(json.loads(json_text(data))) == decoded
 
 
+@settings(deadline=None)
 @given(documents(PLAIN | BLOBS), st.randoms(use_true_random=False), st.data())
 def test_damage_is_an_error_or_another_text(
     document: Json, random: Random, data: st.DataObject
@@ -95,6 +99,7 @@ def test_damage_is_an_error_or_another_text(
     assert len(found) <= 8 * len(damaged) + 8
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_error_or_a_text(data: bytes) -> None:
     for old, diff in (

@@ -74,7 +74,7 @@ def converted(
     text = f"CONVERT(b USING {charset})"
     with mysql.connect(database) as connection, connection.cursor() as cursor:
         cursor.execute("SET sql_mode = ''")
-        cursor.execute("CREATE TABLE c (b VARBINARY(4))")
+        cursor.execute("CREATE TEMPORARY TABLE c (b VARBINARY(4)) ENGINE = MEMORY")
         for at in range(0, len(codes), ROWS_MAX):
             values = ",".join(f"(x'{code.hex()}')" for code in codes[at : at + ROWS_MAX])
             cursor.execute(f"INSERT INTO c VALUES {values}")

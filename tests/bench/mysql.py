@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -229,6 +230,4 @@ def main(arguments: list[str]) -> None:
             elif shape == "snapshot":
                 snapshot(server, 4 * rows, times)
             else:
-                from tests.bench import mysql_decode
-
-                mysql_decode.measure()
+                import_module("tests.bench.mysql_decode").measure()

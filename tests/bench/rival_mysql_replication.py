@@ -7,8 +7,12 @@ from __future__ import annotations
 import sys
 import time
 
-from pymysqlreplication import BinLogStreamReader
-from pymysqlreplication.row_event import WriteRowsEvent
+from pymysqlreplication import (  # type: ignore[import-untyped]  # It has no types.
+    BinLogStreamReader,
+)
+from pymysqlreplication.row_event import (  # type: ignore[import-untyped]  # It has no types.
+    WriteRowsEvent,
+)
 
 
 def main() -> None:

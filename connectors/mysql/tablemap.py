@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from connectors.mysql.bounds import Damaged, packed, packed_part, parses, part
@@ -17,6 +18,9 @@ from connectors.mysql.wire import Type, string_meta
 
 COLUMNS_MAX: Final = 4096
 """The servers' own limit for a table."""
+
+REMEMBERED_MAX: Final = 256
+"""Table maps whose reading is remembered."""
 
 _LONG: Final = 8
 """Length of the post-header whose table id has six bytes; in a shorter one it has four."""
@@ -79,24 +83,29 @@ class TableMap(NamedTuple):
     metadata: Metadata
 
 
-@parses("a TABLE_MAP")
 def table_map(event: bytes, post_header_length: int, mariadb: bool) -> TableMap:
     """``post_header_length`` is the format description's for TABLE_MAP. The servers differ in which
-    columns some of the metadata counts, so ``mariadb`` says which of them wrote it."""
+    columns some of the metadata counts, so ``mariadb`` says which of them wrote it. What a table's
+    map says is remembered, since it comes again with every transaction."""
+    return _table_map(event[HEADER_SIZE:], post_header_length, mariadb)
+
+
+@lru_cache(REMEMBERED_MAX)
+@parses("a TABLE_MAP")
+def _table_map(body: bytes, post_header_length: int, mariadb: bool) -> TableMap:
     id_size = 6 if post_header_length >= _LONG else 4
-    table_id = int.from_bytes(part(event, HEADER_SIZE, id_size), "little")
-    at = HEADER_SIZE + post_header_length
-    database, at = packed_part(event, at)
-    table, at = packed_part(event, at + 1)
-    types, at = packed_part(event, at + 1)
+    table_id = int.from_bytes(part(body, 0, id_size), "little")
+    database, at = packed_part(body, post_header_length)
+    table, at = packed_part(body, at + 1)
+    types, at = packed_part(body, at + 1)
     if len(types) > COLUMNS_MAX:
         raise Damaged("a TABLE_MAP of more columns than a table can have")
-    packed_metas, at = packed_part(event, at)
+    packed_metas, at = packed_part(body, at)
     metas = _metas(types, packed_metas)
-    nulls = part(event, at, (len(types) + 7) // 8)
+    nulls = part(body, at, (len(types) + 7) // 8)
     nullable = tuple(bool(nulls[i >> 3] >> (i & 7) & 1) for i in range(len(types)))
     at += len(nulls)
-    metadata = _Reader(_real_types(types, metas), mariadb).read(event, at)
+    metadata = _Reader(_real_types(types, metas), mariadb).read(body, at)
     return TableMap(table_id, database.decode(), table.decode(), types, metas, nullable, metadata)
 
 
@@ -153,7 +162,7 @@ class _Reader:
     def of_type(self, wanted: int) -> list[int]:
         return [i for i, kind in enumerate(self.types) if kind == wanted]
 
-    def read(self, event: bytes, at: int) -> Metadata:
+    def read(self, body: bytes, at: int) -> Metadata:
         readers: dict[int, Callable[[bytes], None]] = {
             1: self._signedness,
             2: lambda data: self._default_collations(self.characters, data),
@@ -169,9 +178,9 @@ class _Reader:
             12: self._visibility,
             13: lambda data: self._spread("dimensions", self.of_type(Type.VECTOR), data, 0),
         }
-        while at < len(event):
-            number = event[at]
-            data, at = packed_part(event, at + 1)
+        while at < len(body):
+            number = body[at]
+            data, at = packed_part(body, at + 1)
             if number in readers:
                 readers[number](data)
         return Metadata(**self.fields)  # type: ignore[arg-type]  # Each reader's field has its type.

@@ -11,6 +11,7 @@ from connectors.mysql import commands, events
 from connectors.mysql.framing import Refused
 from connectors.mysql.gtids import GtidPosition, GtidSet
 from connectors.mysql.rowevents import INSERTS
+from connectors.mysql.statements import query
 from tests.fixtures.mysql import framed
 from tests.fixtures.mysql.record import dumped
 from tests.services.mysql import MysqlServer
@@ -57,6 +58,24 @@ def test_events_of_several_packets(mysql: MysqlServer) -> None:
     found = [e for e in behind(mysql, before) if e[events.TYPE_AT] in INSERTS]
     assert [len(e) - besides for e in found] == sizes
     assert all(e.endswith(b"y" * size) for e, size in zip(found, sizes, strict=True))
+    mysql.drop_database(database)
+
+
+@pytest.mark.parametrize("checksum", ["CRC32", "NONE"])
+def test_a_dump_from_the_middle_of_a_file(mysql: MysqlServer, checksum: str) -> None:
+    """The format description is then changed on its way, and without checksums has a wrong one."""
+    mysql.configure(binlog_checksum=checksum)
+    try:
+        file, offset = mysql.position()
+        database = mysql.new_database()
+        payload = commands.dump(SERVER_ID, file, offset, commands.NON_BLOCKING)
+        found = received(mysql, payload, prepared(mysql))
+    finally:
+        mysql.configure(binlog_checksum="CRC32")
+    assert events.rotate(found[0]) == (file, offset)
+    assert events.format_description(found[1]).checksum == (checksum == "CRC32")
+    (statement,) = [query(e).statement for e in found if e[events.TYPE_AT] == events.QUERY]
+    assert statement == f"CREATE DATABASE {database}".encode()
     mysql.drop_database(database)
 
 

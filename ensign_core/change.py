@@ -157,6 +157,12 @@ class Batch:
     ``schema_ids`` are indexes into ``schemas``; ``ends`` are the ends of the events' bodies in
     ``body``, in bytes. ``position`` is the source's after the last event. A batch that was read
     from a topic also says ``topic``, the ``offset`` of its first event and ``next_offset``.
+
+    ``kept`` are pieces, by name, of what a source keeps beside its position because it is large and
+    rarely changes: those that changed with this batch, each as a whole, and an empty value for
+    what is gone. They become durable with ``position``, in the same append; so a batch without
+    position, and one with HOLD, whose position does not count, has none: they come with RELEASE.
+    Values are sealed as positions are, names lie in clear as those of topics do.
     """
 
     ops: bytes | bytearray = b""
@@ -169,6 +175,7 @@ class Batch:
     stage: Stage = Stage.NONE
     topic: str = ""
     offset: Offset = 0
+    kept: dict[str, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ops)

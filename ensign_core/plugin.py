@@ -125,7 +125,7 @@ class Comparison(Protocol):
 
 class Context(Protocol):
     """What a connector sees of Ensign. Methods are cheap and may be called for every batch, but for
-    `comparison`, whose methods read a topic."""
+    `kept`, and `comparison`, whose methods read a topic."""
 
     @property
     def pipeline(self) -> str:
@@ -146,6 +146,9 @@ class Context(Protocol):
         position, ``lag_bytes`` how far the server's end is ahead, ``detail`` a few words,
         ``kept_bytes`` what the server keeps of its log for this source; ``warnings`` are all that
         hold now."""
+
+    def kept(self) -> Mapping[str, bytes]:
+        """All pieces of `Batch.kept` as of the last durable position: called by `Source.open`."""
 
     def signals(self, done: int) -> Sequence[Signal]:
         """What operators asked for, oldest first, with a number above ``done``: the last one that
@@ -184,8 +187,8 @@ C = TypeVar("C", bound=ConnectorConfig)
 class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
     disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences;
-    ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when it has
-    caught up."""
+    ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when caught up.
+    """
 
     name: str
     kind: Literal["source", "sink"]

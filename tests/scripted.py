@@ -105,11 +105,13 @@ class Instance:
 
 @dataclass(frozen=True)
 class Step:
-    """What one `read` gives: rows (table and value), how they are staged, a dead letter."""
+    """What one `read` gives: rows (table and value), how they are staged, a dead letter, pieces to
+    keep."""
 
     rows: tuple[tuple[str, str], ...] = ()
     stage: Stage = Stage.NONE
     letter: bytes | None = None
+    kept: tuple[tuple[str, bytes], ...] = ()
 
 
 def schema_of(table: str) -> Schema:
@@ -129,6 +131,7 @@ class Server(Script):
         super().__init__()
         self.steps = list(steps)
         self.opened: list[int | None] = []
+        self.found: list[Mapping[str, bytes]] = []
         self.acked: list[int] = []
         self.signals: list[Signal] = []
         self.on_ack: Callable[[int], None] = lambda position: None
@@ -170,6 +173,7 @@ class ScriptedSource(Instance):
     def open(self, resume: Position | None) -> None:
         at, self._durable = parted(resume or Position(b"0"))
         self.server.opened.append(None if resume is None else at)
+        self.server.found.append(self._context.kept())
         self.meet("open")
         self._at, self._heeded = at, self._durable
         self._end = len(self.server.steps)
@@ -206,7 +210,9 @@ class ScriptedSource(Instance):
         for table, value in step.rows:
             builder.add(Op.INSERT, schema_of(table), new_image([value]))
         self.meet("give")
-        return builder.take(self._position(), step.stage)
+        batch = builder.take(self._position(), step.stage)
+        batch.kept.update(step.kept)
+        return batch
 
     def ack(self, position: Position) -> None:
         self.meet("ack")

@@ -14,7 +14,14 @@ from typing import Any, Literal, Self
 from ulid import ULID
 
 from ensign_core.broker.reader import Reader
-from ensign_core.broker.vault import Vault, about_position, about_signal, about_status, now_us
+from ensign_core.broker.vault import (
+    Vault,
+    about_kept,
+    about_position,
+    about_signal,
+    about_status,
+    now_us,
+)
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, BatchBuilder, Offset, Op, Position, Tx, event_schema
 from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
@@ -251,6 +258,13 @@ class Broker:
         if box is None:
             return None
         return Position(self._vault.keys.open_record(box, about_position(pipeline)))
+
+    def kept(self, pipeline: str) -> dict[str, bytes]:
+        """What the source keeps beside its position, by name, as of the same append."""
+        return {
+            name: self._vault.keys.open_record(box, about_kept(pipeline, name))
+            for name, box in self._engine.kept(pipeline).items()
+        }
 
     def set_status(self, pipeline: str, status: Mapping[str, Any]) -> None:
         """Leave what `ensign status` shows of a pipeline."""

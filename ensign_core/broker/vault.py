@@ -101,6 +101,11 @@ def about_position(pipeline: str) -> bytes:
     return b"position:" + pipeline.encode()
 
 
+def about_kept(pipeline: str, name: str) -> bytes:
+    """What the seal of a piece kept beside the position is bound to."""
+    return b"kept:%s\0%s" % (pipeline.encode(), name.encode())
+
+
 def about_signal(pipeline: str) -> bytes:
     return b"signal:" + pipeline.encode()
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
 from ensign_core import frame
-from ensign_core.broker.vault import Vault, about_position, about_schema, encode_schema, now_us
+from ensign_core.broker.vault import (
+    Vault,
+    about_kept,
+    about_position,
+    about_schema,
+    encode_schema,
+    now_us,
+)
 from ensign_core.change import Batch, Offset, Position, Stage
 from ensign_core.crypto import DataKey, Sealer
 from ensign_core.engine import Epoch, StaleWriteError, Write
@@ -41,10 +48,12 @@ class Writer:
         batches: Sequence[tuple[str, Batch]],
         position: Position | None = None,
         stage: Stage = Stage.NONE,
+        kept: Mapping[str, bytes] | None = None,
     ) -> list[Offset]:
-        """Append each batch to its topic, all in one atomic commit with the source's ``position``,
-        and return the offset of the first event of each batch that has any, once everything is
-        on the disk.
+        """Append each batch to its topic, all in one atomic commit with the source's ``position``
+        and what it ``kept`` beside it (as `Batch.kept`; only with a position, and never held), and
+        return the offset of the first event of each batch that has any, once everything is on the
+        disk.
 
         Raises ``pipeline.fenced``, ``topic.archived`` and the engine's errors; then nothing was
         written.
@@ -60,10 +69,7 @@ class Writer:
             for key, schema in unknown.items()
         }
         packed = [frame.pack(batch) for _, batch in filled]
-        sealed_position = None
-        if position is not None and self._epoch is not None:
-            about = about_position(self._epoch.pipeline)
-            sealed_position = self._records.box(position, about)
+        sealed_position, sealed_kept = self._seal_state(position, stage, kept or {})
         for _ in range(STALE_TRIES_MAX):
             self._look_up(topic for topic, _ in filled)
             writes = [
@@ -72,7 +78,7 @@ class Writer:
             ]
             try:
                 offsets = self._vault.engine.append(
-                    writes, boxes, self._epoch, sealed_position, stage
+                    writes, boxes, self._epoch, sealed_position, stage, sealed_kept
                 )
             except StaleWriteError:
                 self._targets.clear()
@@ -84,6 +90,20 @@ class Writer:
             "Topics or keys changed under an append again and again.",
             "See what rotates keys or recreates topics; the pipeline tries again by itself.",
         )
+
+    def _seal_state(
+        self, position: Position | None, stage: Stage, kept: Mapping[str, bytes]
+    ) -> tuple[bytes | None, dict[str, bytes]]:
+        """Where the source stands and what it keeps beside that, sealed; empty pieces stay so."""
+        if kept and (self._epoch is None or position is None or stage is Stage.HOLD):
+            raise ValueError("pieces are kept beside a position that counts from this append on")
+        if position is None or self._epoch is None:
+            return None, {}
+        pipeline = self._epoch.pipeline
+        return self._records.box(position, about_position(pipeline)), {
+            name: value and self._records.box(value, about_kept(pipeline, name))
+            for name, value in kept.items()
+        }
 
     def _look_up(self, topics: Iterable[str]) -> None:
         """Begin a session for topics that this writer has not written to yet."""

@@ -91,12 +91,17 @@ class Engine(Protocol):
         epoch: Epoch | None = None,
         position: bytes | None = None,
         stage: Stage = Stage.NONE,
+        kept: Mapping[str, bytes] | None = None,
     ) -> list[Offset]:
-        """Append frames of several topics, new schemas and the source's position in one commit.
-        Topics are made as needed. Returns the offset of each frame's first event (-1 if held).
-        Raises StaleWriteError, and ``pipeline.fenced`` if ``epoch`` is not the latest claim."""
+        """Append frames of several topics, new schemas, the source's position and the pieces that
+        it keeps beside it (an empty one is removed) in one commit. Topics are made as needed.
+        Returns the offset of each frame's first event (-1 if held). Raises StaleWriteError, and
+        ``pipeline.fenced`` if ``epoch`` is not the latest claim."""
 
     def position(self, pipeline: str) -> bytes | None: ...
+
+    def kept(self, pipeline: str) -> dict[str, bytes]:
+        """The pieces that the source keeps beside its position, by name."""
 
     def pipeline_topics(self, pipeline: str) -> dict[bytes, str]:
         """The topics that a pipeline has appended to: names by id."""
@@ -156,7 +161,8 @@ class Engine(Protocol):
         """Whether a living worker runs the pipeline."""
 
     def remove_pipeline(self, pipeline: str) -> None:
-        """Forget a pipeline's position, status, signals and held frames; its topics stay."""
+        """Forget a pipeline's position with what is kept beside it, its status, signals and held
+        frames; its topics stay."""
 
     def delete_topic(self, topic_id: bytes) -> None:
         """Remove a topic with all that is of it, held frames too; nothing if it is gone already."""

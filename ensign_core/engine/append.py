@@ -4,7 +4,7 @@ however many topics a batch has, since a thousand tables must not cost a thousan
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import apsw
@@ -188,6 +188,16 @@ def release(db: apsw.Connection, pipeline: str) -> None:
     ]
     _place(db, bodies, topics)
     db.execute("DELETE FROM held WHERE pipeline = ?", (pipeline,))
+
+
+def keep(db: apsw.Connection, pipeline: str, pieces: Mapping[str, bytes]) -> None:
+    """Replace pieces of what a pipeline's source keeps; an empty one is removed."""
+    gone = [(pipeline, name) for name, value in pieces.items() if not value]
+    db.executemany("DELETE FROM kept WHERE pipeline = ? AND name = ?", gone)
+    db.executemany(
+        "INSERT OR REPLACE INTO kept (pipeline, name, value) VALUES (?, ?, ?)",
+        [(pipeline, name, value) for name, value in pieces.items() if value],
+    )
 
 
 def void(db: apsw.Connection, pipeline: str) -> None:

@@ -21,7 +21,7 @@ import apsw
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
 from ensign_core.engine import Epoch, Stored, Topic, Write
-from ensign_core.engine.append import check_epoch, delete, release, void, write_all
+from ensign_core.engine.append import check_epoch, delete, keep, release, void, write_all
 from ensign_core.engine.checkpoint import Checkpointer
 from ensign_core.engine.connection import classified, connect, not_writable
 from ensign_core.engine.running import held, hold
@@ -137,6 +137,7 @@ class SqliteEngine:
         epoch: Epoch | None = None,
         position: bytes | None = None,
         stage: Stage = Stage.NONE,
+        kept: Mapping[str, bytes] | None = None,
     ) -> list[Offset]:
         with self._transaction() as db:
             if epoch is not None:
@@ -149,6 +150,8 @@ class SqliteEngine:
             if position is not None and epoch is not None:
                 db.execute("UPDATE pipelines SET position = ? WHERE name = ?",
                            (position, epoch.pipeline))  # fmt: skip
+            if kept and epoch is not None:
+                keep(db, epoch.pipeline, kept)
         if stage is Stage.RELEASE or (writes and stage is not Stage.HOLD):
             ring(self.path / "wake")
         return offsets
@@ -156,6 +159,9 @@ class SqliteEngine:
     def position(self, pipeline: str) -> bytes | None:
         rows = self._rows("SELECT position FROM pipelines WHERE name = ?", pipeline)
         return rows[0][0] if rows else None
+
+    def kept(self, pipeline: str) -> dict[str, bytes]:
+        return dict(self._rows("SELECT name, value FROM kept WHERE pipeline = ?", pipeline))
 
     def pipeline_topics(self, pipeline: str) -> dict[bytes, str]:
         return dict(
@@ -312,9 +318,9 @@ class SqliteEngine:
             void(db, pipeline)
             db.execute("UPDATE pipelines SET position = NULL, epoch = epoch + 1 WHERE name = ?",
                        (pipeline,))  # fmt: skip
-            db.execute("DELETE FROM pipeline_topics WHERE pipeline = ?", (pipeline,))
             db.execute("DELETE FROM statuses WHERE name = ?", (pipeline,))
-            db.execute("DELETE FROM signals WHERE pipeline = ?", (pipeline,))
+            for table in ("kept", "pipeline_topics", "signals"):
+                db.execute(f"DELETE FROM {table} WHERE pipeline = ?", (pipeline,))  # noqa: S608
 
     def bell(self) -> FifoBell:
         try:

@@ -2,11 +2,12 @@
 
 ``bodies`` are apart from ``frames``, so that looking frames up reads a few pages, and a held frame
 becomes readable by one small row. ``frames.high_us`` is the running maximum of commit times in the
-topic, so that a time is found by an index although commit times are not monotone. ``dropped`` are
-events of topics of dead letters that an operator is done with: a topic itself only grows.
+topic, so that a time is found by an index although commit times are not monotone. ``kept`` is what
+sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of topics of dead
+letters that an operator is done with: a topic itself only grows.
 """
 
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 """Kept in SQLite's ``user_version``; a database of an earlier one is brought up to it."""
 
 TABLES = """
@@ -45,6 +46,9 @@ CREATE TABLE IF NOT EXISTS held (
 CREATE TABLE IF NOT EXISTS schemas (id INTEGER PRIMARY KEY, box BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pipelines (
     name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, position BLOB
+) STRICT;
+CREATE TABLE IF NOT EXISTS kept (
+    pipeline TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (pipeline, name)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS pipeline_topics (
     pipeline TEXT NOT NULL, topic INTEGER NOT NULL, PRIMARY KEY (pipeline, topic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ensign_core.broker import Broker, Event
@@ -140,6 +140,9 @@ class RunContext:
             SNAPSHOT_ROWS_EXPECTED.labels(self.pipeline).set(snapshot.rows_total or 0)
         if warnings is not None:
             self._progress.warnings = tuple(warnings)
+
+    def kept(self) -> Mapping[str, bytes]:
+        return self._broker.kept(self.pipeline)
 
     def signals(self, done: int) -> Sequence[Signal]:
         now = time.monotonic()

@@ -97,7 +97,7 @@ class Ingest(Part):
             parts.append((topic, event_batch(topic, letters)))
         held = batch.stage is Stage.HOLD
         position = None if held else batch.position
-        writer.append(parts, position, batch.stage)
+        writer.append(parts, position, batch.stage, batch.kept)
         self._observe(batch, time.monotonic() - started)
         return synced if held else batch.position
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from connectors.registry import connector
-from ensign_core.change import Batch, BatchBuilder, Change, Column, Op, Schema, Tx, event_schema
+from ensign_core.change import (
+    Batch,
+    BatchBuilder,
+    Change,
+    Column,
+    Op,
+    Schema,
+    Stage,
+    Tx,
+    event_schema,
+)
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Comparison, Signal, Sink, Source
 from ensign_core.rows import check_body, new_image, split
@@ -20,18 +30,25 @@ WAIT_S_MAX = 60.0
 
 
 class RecordingContext:
-    """A `Context` that remembers dead letters."""
+    """A `Context` that remembers dead letters, of a pipeline that has made batches durable."""
 
     pipeline = "conformance"
 
-    def __init__(self) -> None:
+    def __init__(self, durable: Sequence[Batch] = ()) -> None:
         self.dead: list[tuple[Change | bytes, EnsignError]] = []
+        self._durable = durable
 
     def progress(self, **_facts: object) -> None:
         pass
 
     def signals(self, done: int) -> list[Signal]:
         return []
+
+    def kept(self) -> dict[str, bytes]:
+        pieces: dict[str, bytes] = {}
+        for batch in self._durable:
+            pieces |= batch.kept
+        return {name: value for name, value in pieces.items() if value}
 
     def comparison(self, schema: Schema) -> Comparison:
         raise AssertionError("no comparison expected")
@@ -40,9 +57,9 @@ class RecordingContext:
         self.dead.append((event, error))
 
 
-def make_source(name: str, options: Mapping[str, object]) -> Source:
+def make_source(name: str, options: Mapping[str, object], durable: Sequence[Batch] = ()) -> Source:
     found = connector("source", name)
-    source: Source = found.make(found.config.model_validate(options), RecordingContext())
+    source: Source = found.make(found.config.model_validate(options), RecordingContext(durable))
     return source
 
 
@@ -87,6 +104,7 @@ def check_batch(batch: Batch) -> None:
     """Raise AssertionError unless the batch is as `ensign_core.change` describes it."""
     count = len(batch.ops)
     assert isinstance(batch.position, bytes)
+    assert not (batch.kept and batch.stage is Stage.HOLD)
     assert len(batch.schema_ids) == len(batch.ends) == count
     assert list(batch.ends) == sorted(batch.ends)
     assert (batch.ends[-1] if count else 0) == len(batch.body)

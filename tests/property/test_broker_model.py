@@ -33,6 +33,7 @@ def test_readers_get_what_was_appended(
 ) -> None:
     log: list[tuple[str, list[Event]]] = []
     held: list[tuple[str, list[Event]]] = []
+    kept: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder, Broker.open(Path(folder) / "b") as broker:
         writer = broker.writer("p")
         follower = broker.pipeline_reader("p", "p/bus")
@@ -42,8 +43,11 @@ def test_readers_get_what_was_appended(
                 writer = broker.writer("p")
                 held.clear()
             written = [(topic, batch) for topic, (batch, _) in batches]
-            writer.append(written, Position(position), stage)
+            pieces = {} if stage is Stage.HOLD else {"a": position, position.hex(): b"x"}
+            writer.append(written, Position(position), stage, pieces)
+            kept |= pieces
             assert broker.position("p") == position
+            assert broker.kept("p") == {name: value for name, value in kept.items() if value}
             (held if stage is Stage.HOLD else log).extend(
                 (topic, events) for topic, (_, events) in batches if stage is not Stage.RELEASE
             )

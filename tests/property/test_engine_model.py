@@ -28,6 +28,7 @@ START_US = -(1 << 63)
 Piece = tuple[str, int, int]
 """What is appended: a topic, how many events, their last commit time."""
 PIECES = st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(1, 3), TIMES), max_size=3)
+KEPT = st.dictionaries(st.sampled_from("xyz"), st.binary(max_size=2), max_size=3)
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Pipeline:
     epoch: int = 0
     position: bytes | None = None
     topics: set[str] = field(default_factory=set)
+    kept: dict[str, bytes] = field(default_factory=dict)
     held: list[tuple[Piece, bytes]] = field(default_factory=list)
     signals: dict[int, bytes] = field(default_factory=dict)
 
@@ -128,18 +130,26 @@ class EngineModel(RuleBasedStateMachine):
         pieces=PIECES,
         stage=st.sampled_from(Stage),
         position=st.none() | st.binary(max_size=4),
+        kept=KEPT,
     )
     def append(
-        self, hand: int, name: str, pieces: list[Piece], stage: Stage, position: bytes | None
+        self,
+        hand: int,
+        name: str,
+        pieces: list[Piece],
+        stage: Stage,
+        position: bytes | None,
+        kept: dict[str, bytes],
     ) -> None:
         pipeline = self.pipelines[name]
         if not pipeline.epoch:
             self.claim(hand, name)
         topics, writes = self._writes(pieces)
         epoch = Epoch(name, pipeline.epoch)
-        offsets = self.engines[hand].append(writes, {}, epoch, position, stage)
+        offsets = self.engines[hand].append(writes, {}, epoch, position, stage, kept)
         self.topics |= topics
         pipeline.topics |= set(topics)
+        pipeline.kept = {n: value for n, value in (pipeline.kept | kept).items() if value}
         if position is not None:
             pipeline.position = position
         if stage is Stage.HOLD:
@@ -161,7 +171,7 @@ class EngineModel(RuleBasedStateMachine):
         old = Epoch(name, self.pipelines[name].epoch - behind)
         _, writes = self._writes(pieces)
         with pytest.raises(EnsignError) as raised:
-            self.engines[hand].append(writes, {1: b"x"}, old, b"stale")
+            self.engines[hand].append(writes, {1: b"x"}, old, b"stale", kept={"x": b"", "y": b"y"})
         assert raised.value.code == "pipeline.fenced"
         assert self.engines[hand].schema(1) is None
 
@@ -205,7 +215,7 @@ class EngineModel(RuleBasedStateMachine):
         pipeline = self.pipelines[name]
         pipeline.epoch += 1 if pipeline.epoch else 0
         pipeline.position = None
-        pipeline.topics, pipeline.held, pipeline.signals = set(), [], {}
+        pipeline.topics, pipeline.held, pipeline.signals, pipeline.kept = set(), [], {}, {}
 
     @rule(hand=HANDS, name=st.sampled_from(PIPELINES), signal=st.binary(max_size=3))
     def add_signal(self, hand: int, name: str, signal: bytes) -> None:
@@ -297,6 +307,7 @@ class EngineModel(RuleBasedStateMachine):
             for name, pipeline in self.pipelines.items():
                 assert dict(engine.signals(name)) == pipeline.signals
                 assert engine.position(name) == pipeline.position
+                assert engine.kept(name) == pipeline.kept
                 assert {names[key] for key in engine.pipeline_topics(name)} == pipeline.topics
             assert {
                 group: {names[key]: offset for key, offset in offsets.items()}

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from ensign_core.broker import Broker, Event, Reader
-from ensign_core.change import Batch, BatchBuilder, Column, Op, Position, Schema, Tx
+from ensign_core.change import Batch, BatchBuilder, Column, Op, Position, Schema, Stage, Tx
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode, new_image
 from tests.processes import Processes
@@ -146,7 +146,8 @@ def test_nothing_lies_on_the_disk_in_clear(tmp_path: Path) -> None:
     for _ in range(3):
         builder.add(Op.INSERT, schema, new_image([SECRET]))
     position = Position(SECRET.encode() + b"-position")
-    broker.writer("p").append([("t", builder.take(None))], position)
+    kept = {"piece": f"{SECRET} {COLUMN} {TABLE}".encode()}
+    broker.writer("p").append([("t", builder.take(None))], position, kept=kept)
     broker.publish("u", [Event(SECRET.encode(), SECRET.encode(), {SECRET: SECRET}, "x/" + SECRET)])
     broker.set_status("p", {"detail": SECRET, "position": SECRET, COLUMN: TABLE})
     with broker.reader(["t", "u"], group="g") as reader:
@@ -163,8 +164,38 @@ def test_nothing_lies_on_the_disk_in_clear(tmp_path: Path) -> None:
                 for word in (SECRET, COLUMN, TABLE):
                     assert [form for form in forms(word) if form in content] == [], path
     with Broker.open(folder) as broker:
-        assert broker.position("p") == position
+        assert (broker.position("p"), broker.kept("p")) == (position, kept)
         assert broker.statuses()["p"]["detail"] == SECRET
+
+
+def test_a_piece_that_was_changed_or_moved_is_told(broker: Broker) -> None:
+    writer = broker.writer("p")
+    db = broker._engine._db()
+    writer.append([], Position(b"1"), kept={"a": b"one", "b": b"two"})
+    broker.writer("q").append([], Position(b"1"), kept={"a": b"three"})
+    boxes = dict(db.execute("SELECT pipeline || name, value FROM kept"))
+    for damaged in (
+        boxes["pb"], boxes["qa"], boxes["pa"][:-1], boxes["pa"][:5], b"",
+        bytes([boxes["pa"][0] ^ 1]) + boxes["pa"][1:],
+    ):  # fmt: skip
+        db.execute("UPDATE kept SET value = ? WHERE pipeline = 'p' AND name = 'a'", (damaged,))
+        assert refused(broker.kept, "p") == "frame.tampered"
+    db.execute("UPDATE kept SET value = ? WHERE pipeline = 'p' AND name = 'a'", (boxes["pa"],))
+    assert broker.kept("p") == {"a": b"one", "b": b"two"}
+    broker.remove_pipeline("p")
+    assert (broker.kept("p"), broker.kept("q")) == ({}, {"a": b"three"})
+
+
+def test_pieces_are_kept_with_a_position_only(broker: Broker) -> None:
+    writer, position = broker.writer("p"), Position(b"1")
+    for one, durable, stage in (
+        (writer, None, Stage.NONE),
+        (writer, position, Stage.HOLD),
+        (broker.writer(), position, Stage.NONE),
+    ):
+        with pytest.raises(ValueError, match="position"):
+            one.append([], durable, stage, {"a": b"one"})
+    assert (broker.position("p"), broker.kept("p")) == (None, {})
 
 
 def test_what_is_opened_is_closed(tmp_path: Path) -> None:

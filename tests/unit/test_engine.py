@@ -61,14 +61,17 @@ def offsets(engine: SqliteEngine) -> list[tuple[int, int]]:
 
 def test_a_full_disk_is_told_and_leaves_everything_as_it_was(engine: SqliteEngine) -> None:
     epoch = engine.claim("p")
-    engine.append([write(2)], {}, epoch, b"first")
+    engine.append([write(2)], {}, epoch, b"first", kept={"x": b"first", "y": b"first"})
     db = engine._db()
     (pages,) = next(db.execute("PRAGMA page_count"))
     db.execute(f"PRAGMA max_page_count = {pages + 1}")
-    with pytest.raises(EnsignError) as raised:
-        engine.append([write(3, bytes(200_000))], {7: b"schema"}, epoch, b"second")
-    assert raised.value.code == "engine.disk_full"
-    assert (offsets(engine), engine.position("p")) == ([(0, 2)], b"first")
+    for frame_bytes, piece_bytes in ((200_000, 1), (1, 200_000)):
+        frame, pieces = bytes(frame_bytes), {"x": b"", "y": bytes(piece_bytes)}
+        with pytest.raises(EnsignError) as raised:
+            engine.append([write(3, frame)], {7: b"schema"}, epoch, b"second", kept=pieces)
+        assert raised.value.code == "engine.disk_full"
+        assert (offsets(engine), engine.position("p")) == ([(0, 2)], b"first")
+        assert engine.kept("p") == {"x": b"first", "y": b"first"}
     assert engine.schema(7) is None
     db.execute("PRAGMA max_page_count = 1000000")
     assert engine.append([write(3, bytes(200_000))], {}, epoch, b"second") == [2]
@@ -187,10 +190,11 @@ def test_a_zombie_is_fenced(engine: SqliteEngine) -> None:
     new = engine.claim("p")
     for stage in Stage:
         with pytest.raises(EnsignError) as raised:
-            engine.append([write()], {}, old, b"zombie", stage)
+            engine.append([write()], {}, old, b"zombie", stage, {"x": b"zombie"})
         assert raised.value.code == "pipeline.fenced"
     assert engine.append([write()], {}, new, b"new", Stage.RELEASE) == [0]
     assert (offsets(engine), engine.position("p")) == ([(0, 1)], b"new")
+    assert engine.kept("p") == {}
 
 
 def test_what_was_held_for_a_deleted_topic_does_not_reach_its_successor(
@@ -257,7 +261,7 @@ while True:
     number += 1
     frame = b"%d" % number
     writes = [Write(b"t" * 16, "t", b"k" * 16, 1 + number % 3, 0, frame + bytes(3000))]
-    engine.append(writes, {}, epoch, b"%d" % number)
+    engine.append(writes, {}, epoch, b"%d" % number, kept={"x": b"%d" % number, "y": bytes(9000)})
     print(number, flush=True)
 """
 
@@ -273,6 +277,7 @@ def test_a_process_killed_amid_appends_leaves_a_prefix(
         process.kill()
         position = int(engine.position("p") or 0)
         assert position >= told, "what was told as synced is there"
+        assert engine.kept("p") == {"x": b"%d" % position, "y": bytes(9000)}
         stored = engine.frames([TOPIC], 0, 1 << 30)
         assert [int(s.frame.rstrip(b"\0")) for s in stored] == list(range(1, position + 1))
         following = 0

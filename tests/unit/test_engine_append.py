@@ -48,6 +48,7 @@ def test_a_database_that_an_earlier_ensign_made_is_brought_up_to_date(
         "INSERT INTO held VALUES (77, 'p', 1, 3, 5, x'00', 1, 0)",
         "DROP TABLE signals",
         "DROP TABLE dropped",
+        "DROP TABLE kept",
         "PRAGMA user_version = 0",
     ):
         db.execute(statement)
@@ -56,12 +57,14 @@ def test_a_database_that_an_earlier_ensign_made_is_brought_up_to_date(
         again = SqliteEngine(folder)
         assert again.position("p") == b"first"
         assert again.signals("p") == []
+        assert again.kept("p") == {}
         again.close()
     again = SqliteEngine(folder)
     assert again.append([], {}, epoch, b"second", Stage.RELEASE) == []
     assert offsets(again) == [(0, 2), (2, 3)]
     again.append([write(1)], {}, epoch, b"third", Stage.HOLD)
-    again.append([], {}, epoch, b"fourth", Stage.RELEASE)
+    again.append([], {}, epoch, b"fourth", Stage.RELEASE, {"x": b"1"})
+    assert again.kept("p") == {"x": b"1"}
     assert offsets(again) == [(0, 2), (2, 3), (5, 1)]
     assert again.add_signal("p", b"x") == 1
     again.close()

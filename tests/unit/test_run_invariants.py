@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ensign_core.broker import Broker, Writer
+from ensign_core.change import Stage
 from ensign_core.errors import EnsignError
 from ensign_core.run import ingest, retry
-from tests.scripted import Running, Server, Target, kept, lost, rows
+from tests.scripted import Running, Server, Step, Target, kept, lost, rows
 
 STEPS = [rows("orders", 1, 2), rows("lines", 3), rows("orders"), rows("orders", 4, 5, 6)]
 """The third moves the position only: a heartbeat."""
@@ -92,6 +93,55 @@ def test_i3_holds_when_the_append_itself_fails(
     assert len(server.opened) == 4
     durable = {o for o in server.opened if o is not None}
     assert durable <= set(range(9))
+
+
+KEPT_STEPS = [
+    Step((("orders", "1"),), kept=(("tables", b"one"), ("old", b"old"))),
+    rows("orders", 2),
+    Step(kept=(("tables", b"two"), ("old", b""))),
+    Step((("orders", "3"),), kept=(("old", b"again"), ("columns", bytes(100_000)))),
+    Step(kept=(("none", b""), ("tables", b"three"))),
+]
+
+
+def pieces_at(at: int) -> dict[str, bytes]:
+    """What is kept beside the position behind ``at`` steps."""
+    pieces: dict[str, bytes] = {}
+    for step in KEPT_STEPS[:at]:
+        pieces.update(step.kept)
+    return {name: value for name, value in pieces.items() if value}
+
+
+@pytest.mark.parametrize("seam", ["open", "read", "give", "append", "sync", "ack"])
+def test_i3_what_is_kept_beside_the_position_matches_it(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, seam: str
+) -> None:
+    server = Server(KEPT_STEPS)
+    if seam in {"append", "sync"}:
+        failing_append(monkeypatch, after=seam == "sync", times=4)
+    server.fail(seam, *([lost()] * 2 if seam == "open" else [None, lost()] * 4))
+    with Running(broker, server, until_caught_up=True) as running:
+        assert running.ended() is None
+    assert len(server.opened) >= 3
+    assert server.found == [pieces_at(at or 0) for at in server.opened]
+    assert broker.kept("shop") == pieces_at(len(KEPT_STEPS))
+    assert kept(broker, "orders") == ["1", "2", "3"]
+
+
+def test_i5_pieces_of_a_held_batch_are_refused(broker: Broker) -> None:
+    server = Server([Step((("orders", "1"),), Stage.HOLD, kept=(("tables", b"one"),))])
+    with Running(broker, server) as running:
+        ended = running.ended()
+    assert ended is not None
+    assert ended.code == "internal.unexpected"
+    assert (broker.kept("shop"), broker.position("shop")) == ({}, None)
+    server.steps = [
+        rows("orders", 1, stage=Stage.HOLD),
+        Step((("orders", "2"),), Stage.RELEASE, kept=(("tables", b"two"),)),
+    ]
+    with Running(broker, server, until_caught_up=True) as running:
+        assert running.ended() is None
+    assert (broker.kept("shop"), kept(broker, "orders")) == ({"tables": b"two"}, ["1", "2"])
 
 
 def test_i4_acks_go_on_when_nothing_moves(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

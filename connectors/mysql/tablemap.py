@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from connectors.mysql.bounds import Damaged, packed, packed_part, parses, part
+from connectors.mysql.bounds import packed, packed_part, parses, part
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import HEADER_SIZE
 from connectors.mysql.wire import Type, string_meta
 
@@ -99,7 +100,7 @@ def _table_map(body: bytes, post_header_length: int, mariadb: bool) -> TableMap:
     table, at = packed_part(body, at + 1)
     types, at = packed_part(body, at + 1)
     if len(types) > COLUMNS_MAX:
-        raise Damaged("a TABLE_MAP of more columns than a table can have")
+        raise DamagedError("a TABLE_MAP of more columns than a table can have")
     packed_metas, at = packed_part(body, at)
     metas = _metas(types, packed_metas)
     nulls = part(body, at, (len(types) + 7) // 8)
@@ -121,7 +122,7 @@ def _metas(types: bytes, data: bytes) -> tuple[int, ...]:
         else:
             metas.append(0)
     if at != len(data):
-        raise Damaged("a TABLE_MAP whose types do not fit their metadata")
+        raise DamagedError("a TABLE_MAP whose types do not fit their metadata")
     return tuple(metas)
 
 
@@ -135,7 +136,7 @@ def _real_types(types: bytes, metas: Sequence[int]) -> list[int]:
 def _bits(data: bytes, count: int) -> Iterator[bool]:
     """The first ``count`` bits, from each byte's upper end."""
     if len(data) < (count + 7) // 8:
-        raise Damaged("a TABLE_MAP whose bits are fewer than its columns")
+        raise DamagedError("a TABLE_MAP whose bits are fewer than its columns")
     return (bool(data[i >> 3] << (i & 7) & 0x80) for i in range(count))
 
 
@@ -190,7 +191,7 @@ class _Reader:
     ) -> None:
         """Spread values of some columns over all; what is there of other columns stays."""
         if len(values) != len(columns):
-            raise Damaged(f"a TABLE_MAP whose {field} are not as many as its columns")
+            raise DamagedError(f"a TABLE_MAP whose {field} are not as many as its columns")
         found = list(self.fields.get(field, (rest,) * self.count))
         for column, value in zip(columns, values, strict=True):
             found[column] = value
@@ -210,7 +211,7 @@ class _Reader:
         the columns that the field is about."""
         default, *others = _numbers(data)
         if len(others) % 2:
-            raise Damaged("a TABLE_MAP whose charsets are not pairs")
+            raise DamagedError("a TABLE_MAP whose charsets are not pairs")
         found = [default] * len(columns)
         for index, collation in zip(others[::2], others[1::2], strict=True):
             found[index] = collation
@@ -246,8 +247,8 @@ class _Reader:
 
     def _checked_key(self, columns: list[int], prefixes: list[int] | None) -> None:
         if any(column >= self.count for column in columns):
-            raise Damaged("a TABLE_MAP whose key is of a column that it lacks")
+            raise DamagedError("a TABLE_MAP whose key is of a column that it lacks")
         prefixes = [0] * len(columns) if prefixes is None else prefixes
         if len(prefixes) != len(columns):
-            raise Damaged("a TABLE_MAP whose key's columns are not pairs")
+            raise DamagedError("a TABLE_MAP whose key's columns are not pairs")
         self.fields["key"], self.fields["prefixes"] = tuple(columns), tuple(prefixes)

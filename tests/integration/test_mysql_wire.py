@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from connectors.mysql import commands, events
-from connectors.mysql.framing import Refused
+from connectors.mysql.damage import ServerError
 from connectors.mysql.gtids import GtidPosition, GtidSet
 from connectors.mysql.rowevents import INSERTS
 from connectors.mysql.statements import query
@@ -81,7 +81,7 @@ def test_a_dump_from_the_middle_of_a_file(mysql: MysqlServer, checksum: str) -> 
 
 def test_a_file_that_is_not_there(mysql: MysqlServer) -> None:
     payload = commands.dump(SERVER_ID, "nothing.000009", commands.START_OF_FILE)
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ServerError) as raised:
         received(mysql, payload, prepared(mysql))
     assert (raised.value.number, raised.value.sqlstate) == (1236, "HY000")
 
@@ -100,7 +100,7 @@ def test_a_position_ahead_of_the_server(mysql: MysqlServer) -> None:
         (uuid,) = mysql.run("SELECT @@GLOBAL.server_uuid")[0]
         executed.add(uuid, "", 1 << 40)
         gtids = str(executed)
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ServerError) as raised:
         behind(mysql, gtids)
     assert raised.value.number == 1236
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connectors.mysql.bounds import Damaged
+from connectors.mysql.damage import DamagedError, ServerError
 from connectors.mysql.events import FORMAT_DESCRIPTION, FormatDescription, format_description
-from connectors.mysql.framing import Framer, Refused
+from connectors.mysql.framing import Framer
 from connectors.mysql.gtids import GtidPosition, GtidSet
 from tests.fixtures.mysql import NAMES, events, framed, is_mariadb, packets
 from tests.fixtures.mysql.reading import read
@@ -32,7 +32,7 @@ def recorded() -> list[tuple[bytes, FormatDescription, bool]]:
 
 
 def attempt(event: bytes, description: FormatDescription, mariadb: bool) -> None:
-    with suppress(Damaged):
+    with suppress(DamagedError):
         read(event, description, mariadb)
 
 
@@ -75,7 +75,7 @@ def test_packets_flipped_and_cut(name: str, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(whole)))
     step = data.draw(st.sampled_from([13, 1 << 18]))
     found = []
-    with suppress(Damaged, Refused):
+    with suppress(DamagedError, ServerError):
         # Events that came before the damage are good.
         for event in framed(flipped[:cut], step=step):
             found.append(event)  # noqa: PERF402  # What was found before an exception counts.
@@ -92,7 +92,7 @@ def test_any_packets(data: bytes) -> None:
     try:
         while framer.events():
             pass
-    except (Damaged, Refused) as error:
+    except (DamagedError, ServerError) as error:
         with pytest.raises(type(error)):
             framer.events()
 
@@ -103,6 +103,6 @@ def test_any_text(text: str) -> None:
     for parse in (GtidSet.parse, GtidPosition.parse):
         try:
             found = parse(text)
-        except Damaged:
+        except DamagedError:
             continue
         assert parse(str(found)) == found

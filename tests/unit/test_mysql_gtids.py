@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from connectors.mysql import commands
-from connectors.mysql.bounds import Damaged
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.gtids import GtidPosition, GtidSet
 from tests.fixtures.mysql import events
 from tests.fixtures.mysql.reading import said
@@ -44,7 +44,7 @@ def test_texts_of_sets(text: str, canonical: str) -> None:
     ],
 )  # fmt: skip
 def test_texts_that_are_no_sets(text: str) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         GtidSet.parse(text)
 
 
@@ -57,7 +57,7 @@ def test_adding_in_order_and_out_of_it() -> None:
     assert str(found) == f"{A}:1-3:5-7:tag:9"
     assert [found.has(A, "", n) for n in (0, 1, 3, 4, 5, 7, 8)] == [0, 1, 1, 0, 1, 1, 0]
     assert not found.has(B, "", 1)
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         found.add(A, "", 0)
 
 
@@ -113,7 +113,7 @@ def test_sets_of_a_server_are_written_as_it_writes_them() -> None:
     ],
 )
 def test_bytes_that_are_no_set(data: bytes) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         GtidSet.decode(data)
 
 
@@ -138,7 +138,7 @@ def test_positions() -> None:
     "text", ["1", "0-1", "0-1-", "0-1-2,0-1-3", f"{1 << 32}-1-1", f"0-1-{1 << 64}", "0-1-2;1-1-1"]
 )
 def test_texts_that_are_no_positions(text: str) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         GtidPosition.parse(text)
 
 

@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from connectors.mysql import events as e
-from connectors.mysql.bounds import Damaged
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.gtid_events import (
     PREPARED_XA,
     ROLLBACK_ALTER,
@@ -82,7 +82,7 @@ def test_heads_of_rows() -> None:
     v2 = binlog.event(30, binlog.rows_v2(9, b"further"))
     assert rows_head(v2, 10) == RowsHead(9, 1, 29 + 7)
     for size in (b"\0\0", b"\xff\0"):
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedError):
             rows_head(v2[:27] + size + v2[29:], 10)
 
 
@@ -110,7 +110,7 @@ def test_compressed_rows_of_version_2() -> None:
 )
 def test_compressed_parts_that_are_wrong(data: bytes) -> None:
     event = binlog.event(e.QUERY_COMPRESSED, binlog.query(b"", b"d", data))
-    with pytest.raises(Damaged, match="compressed"):
+    with pytest.raises(DamagedError, match="compressed"):
         query(event)
 
 
@@ -151,11 +151,13 @@ def test_status_variables_in_front_of_a_charset() -> None:
     found = query(event)
     assert (found.charset, found.sql_mode, found.error) == ("latin1", 4, 1317)
     assert (found.database, found.statement, found.thread_id) == ("d", b"DROP TABLE t", 5)
+    unknown = binlog.event(e.QUERY, binlog.query(b"\4\xff\xff\0\0\0\0", b"", b"x"))
+    assert query(unknown).charset == ""
     # What is not known ends the reading, as it does in the servers.
     event = binlog.event(e.QUERY, binlog.query(b"\xc8" + told, b"", b"x"))
     assert query(event).charset == ""
     for cut in (b"\4\x08\0", b"\x0c\2one\0", b"\x0b\4user", b"\1\4"):
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedError):
             query(binlog.event(e.QUERY, binlog.query(cut, b"", b"x")))
 
 
@@ -166,7 +168,7 @@ def test_incidents() -> None:
 def test_heartbeats_behind_4_gib() -> None:
     body = b"\1\x0dbinlog.000001\2\6" + binlog.packed(5 << 32)[:6] + b"\0"
     cut = binlog.event(e.HEARTBEAT_V2, body)
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         e.heartbeat(cut)
     body = b"\1\x0dbinlog.000001\2\x09" + binlog.packed(5 << 32) + b"\7\1x\0"
     assert e.heartbeat(binlog.event(e.HEARTBEAT_V2, body)) == ("binlog.000001", 5 << 32)
@@ -178,7 +180,7 @@ def test_format_descriptions_of_old_servers() -> None:
     assert found.post_header_length(23) == 8
     assert e.describes_checksums(b"5.5.68-MariaDB")
     assert not e.describes_checksums(b"5.6.0")
-    with pytest.raises(Damaged, match="version 3"):
+    with pytest.raises(DamagedError, match="version 3"):
         e.format_description(binlog.event(15, struct.pack("<H50sIB", 3, b"5.0.0", 0, 19)))
 
 
@@ -228,5 +230,5 @@ def test_a_compressed_transaction_is_never_whole_in_memory() -> None:
     ],
 )
 def test_compressed_transactions_that_are_wrong(body: bytes) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         list(inner_events(binlog.event(40, body)))

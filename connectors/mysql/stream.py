@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from connectors.mysql import events as log_events
-from connectors.mysql.bounds import Damaged
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.cursor import Cursor
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.errors import error
 from connectors.mysql.events import TYPE_AT
 from connectors.mysql.gathering import KINDS, MARKER, Gathering
@@ -195,7 +195,7 @@ class Stream(Gathering):
                 handler(event)
             elif self._inner is None:
                 self._moved(event)
-        except Damaged as damaged:
+        except DamagedError as damaged:
             raise error("stream_damaged", what=str(damaged)) from None
 
     def _moved(self, event: bytes) -> None:

@@ -27,9 +27,9 @@ CHECK_ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     "partial_json": (
         (
-            "binlog_row_value_options is PARTIAL_JSON and binlog_row_image {image}: changed parts "
-            "of JSON documents are logged without the documents, so that a table stops at the "
-            "first of them."
+            "binlog_row_value_options is PARTIAL_JSON and binlog_row_image MINIMAL: changed parts "
+            "of JSON documents are logged without the documents, and a table stops at the first of "
+            "them."
         ),
         SETTING,
     ),

@@ -3,30 +3,25 @@ whether a place in it can be found again. Only looks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.findings import found, passed, warned
+from connectors.mysql.retention import DAY_S, RETENTION_NAMES, Variables, retention_s, variables
 from connectors.mysql.routes import RECENT_S
 from connectors.mysql.session import Server, Session
 from ensign_core.plugin import Finding
 
-Variables = Mapping[str, str]
-"""The server's variables by name, in lower case; only those that it has."""
-
 _NAMES: Final = (
-    "binlog_row_metadata", "binlog_checksum", "gtid_strict_mode", "binlog_expire_logs_seconds",
-    "expire_logs_days", "binlog_expire_logs_auto_purge", "binlog_space_limit",
-    "log_replica_updates", "log_slave_updates", "wsrep_on", "gtid_slave_pos",
+    *RETENTION_NAMES, "binlog_space_limit", "binlog_row_metadata", "binlog_checksum",
+    "gtid_strict_mode", "log_replica_updates", "log_slave_updates", "wsrep_on", "gtid_slave_pos",
     "rpl_semi_sync_source_enabled", "rpl_semi_sync_source_wait_point",
     "rpl_semi_sync_master_enabled", "rpl_semi_sync_master_wait_point",
 )  # fmt: skip
 
 HOURS_MIN: Final = 24
 """Less retention than this is warned of: one bad night takes more."""
-
-DAY_S: Final = 86_400
 
 DENIED: Final = 1227
 
@@ -36,51 +31,42 @@ def findings(session: Session, config: MysqlConfig, known: Server) -> Iterator[F
     if not known.log_bin:
         yield found("log_disabled")
         return
-    variables = _variables(session)
+    settings = variables(session, _NAMES)
     if known.log_format == "ROW":
         yield passed("log", "The binary log has rows (binlog_format ROW).")
     else:
         yield found("log_format", format=known.log_format)
-    yield from _rows(known, variables)
-    yield from _gtids(config, known, variables)
-    yield from _semi_sync(config, known, variables)
-    yield from _retention(known, variables)
-    yield from _replica(session, known, variables)
+    yield from _rows(known, settings)
+    yield from _gtids(config, known, settings)
+    yield from _semi_sync(config, known, settings)
+    yield from _retention(settings)
+    yield from _replica(session, known, settings)
 
 
-def _variables(session: Session) -> Variables:
-    names = ", ".join(f"'{name}'" for name in _NAMES)
-    rows = session.rows(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
-    return {str(name).lower(): str(value) for name, value in rows}
-
-
-def _rows(known: Server, variables: Variables) -> Iterator[Finding]:
+def _rows(known: Server, settings: Variables) -> Iterator[Finding]:
     """What rows in the log lack."""
     statement = "SET GLOBAL binlog_row_image = 'FULL'"
     if known.row_image == "MINIMAL":
         yield warned("row_image_minimal", statement=statement)
     elif known.row_image == "NOBLOB":
         yield warned("row_image_noblob", statement=statement)
-    if known.partial_json and known.row_image in ("MINIMAL", "NOBLOB"):
-        yield found(
-            "partial_json", image=known.row_image,
-            statement="SET GLOBAL binlog_row_value_options = ''",
-        )  # fmt: skip
-    if "binlog_row_metadata" not in variables:
+    if known.partial_json and known.row_image == "MINIMAL":
+        yield found("partial_json", statement="SET GLOBAL binlog_row_value_options = ''")
+    if "binlog_row_metadata" not in settings:
         yield warned("row_metadata_unknown", title=known.title)
     elif known.row_metadata != "FULL":
         statement = "SET GLOBAL binlog_row_metadata = 'FULL'"
         yield warned("row_metadata", metadata=known.row_metadata, statement=statement)
-    if variables.get("binlog_checksum", "").upper() == "NONE":
+    if settings.get("binlog_checksum", "").upper() == "NONE":
         yield warned("checksum", statement="SET GLOBAL binlog_checksum = 'CRC32'")
 
 
-def _gtids(config: MysqlConfig, known: Server, variables: Variables) -> Iterator[Finding]:
+def _gtids(config: MysqlConfig, known: Server, settings: Variables) -> Iterator[Finding]:
     if config.position == "file":
         yield passed("position", "The position is a file and an offset, as position: file says.")
     elif known.mariadb:
         yield passed("position", "The position is kept by MariaDB's GTIDs.")
-        if variables.get("gtid_strict_mode", "").upper() != "ON":
+        if settings.get("gtid_strict_mode", "").upper() != "ON":
             yield warned("gtid_not_strict", statement="SET GLOBAL gtid_strict_mode = ON")
     elif known.gtids:
         yield passed("position", "The position is kept by GTIDs.")
@@ -90,60 +76,45 @@ def _gtids(config: MysqlConfig, known: Server, variables: Variables) -> Iterator
         yield warned("gtid_off")
 
 
-def _semi_sync(config: MysqlConfig, known: Server, variables: Variables) -> Iterator[Finding]:
+def _semi_sync(config: MysqlConfig, known: Server, settings: Variables) -> Iterator[Finding]:
     """MariaDB tells exactly what a snapshot sees, and so do GTIDs."""
     if known.mariadb or (known.gtids and config.position != "file"):
         return
     for name in ("source", "master"):
-        enabled = variables.get(f"rpl_semi_sync_{name}_enabled", "").upper() == "ON"
+        enabled = settings.get(f"rpl_semi_sync_{name}_enabled", "").upper() == "ON"
         variable = f"rpl_semi_sync_{name}_wait_point"
-        if enabled and variables.get(variable, "").upper() == "AFTER_SYNC":
+        if enabled and settings.get(variable, "").upper() == "AFTER_SYNC":
             statement = f"SET GLOBAL {variable} = 'AFTER_COMMIT'"
             yield warned("semi_sync_wait", seconds=RECENT_S, statement=statement)
 
 
-def retention_s(variables: Variables) -> float | None:
-    """How long the server keeps its log, in seconds; None where it is for ever."""
-    if variables.get("binlog_expire_logs_auto_purge", "ON").upper() == "OFF":
-        return None
-    seconds = float(variables.get("binlog_expire_logs_seconds", "0"))
-    seconds = seconds or float(variables.get("expire_logs_days", "0")) * DAY_S
-    return seconds or None
-
-
-RETENTION_NAMES: Final = (
-    "binlog_expire_logs_auto_purge", "binlog_expire_logs_seconds", "expire_logs_days"
-)  # fmt: skip
-"""What `retention_s` looks at."""
-
-
-def _retention(known: Server, variables: Variables) -> Iterator[Finding]:
-    kept_s = retention_s(variables)
+def _retention(settings: Variables) -> Iterator[Finding]:
+    kept_s = retention_s(settings)
     if kept_s is not None and kept_s < HOURS_MIN * 3600:
-        in_seconds = "binlog_expire_logs_seconds" in variables
+        in_seconds = "binlog_expire_logs_seconds" in settings
         setting = "binlog_expire_logs_seconds = 604800" if in_seconds else "expire_logs_days = 7"
         yield warned("retention_short", hours=kept_s / 3600, statement=f"SET GLOBAL {setting}")
     elif kept_s is not None:
         yield passed("retention", f"The binary log is kept for {kept_s / DAY_S:g} days.")
     else:
         yield passed("retention", "The binary log is kept for ever.")
-    size = int(variables.get("binlog_space_limit", "0"))
+    size = int(settings.get("binlog_space_limit", "0"))
     if size:
         yield warned("retention_bytes", variable="binlog_space_limit", bytes=size)
 
 
-def _replica(session: Session, known: Server, variables: Variables) -> Iterator[Finding]:
+def _replica(session: Session, known: Server, settings: Variables) -> Iterator[Finding]:
     """What a replica does not log of itself is nowhere in its log, and so it is in a cluster of
     Galera with what the other nodes write."""
     names = ("log_replica_updates", "log_slave_updates")
-    variable = next((name for name in names if name in variables), names[1])
-    if variables.get(variable, "").upper() == "ON":
+    variable = next((name for name in names if name in settings), names[1])
+    if settings.get(variable, "").upper() == "ON":
         return
-    if variables.get("wsrep_on", "").upper() == "ON" or _is_replica(session, known, variables):
+    if settings.get("wsrep_on", "").upper() == "ON" or _is_replica(session, known, settings):
         yield found("replica_unlogged", variable=variable)
 
 
-def _is_replica(session: Session, known: Server, variables: Variables) -> bool:
+def _is_replica(session: Session, known: Server, settings: Variables) -> bool:
     statement = "SHOW ALL SLAVES STATUS" if known.mariadb else "SHOW SLAVE STATUS"
     if not known.mariadb and known.version >= (8, 0, 22):
         statement = "SHOW REPLICA STATUS"
@@ -151,4 +122,4 @@ def _is_replica(session: Session, known: Server, variables: Variables) -> bool:
     if isinstance(rows, list):
         return bool(rows)
     # MariaDB asks for a privilege of its own; what was replicated by a GTID is told to everybody.
-    return bool(variables.get("gtid_slave_pos"))
+    return bool(settings.get("gtid_slave_pos"))

@@ -65,6 +65,17 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The binary log behind {from_place} is purged: changes up to {to_place} are missed.",
         RECONCILE,
     ),
+    "log_endangered": (
+        (
+            "The pipeline stands in {place}, the oldest file of the binary log, which the server "
+            "is about to delete: it keeps its log for {hours} hours."
+        ),
+        (
+            "SET GLOBAL binlog_expire_logs_seconds (MariaDB before 10.6, MySQL 5.7: "
+            "expire_logs_days) to more until the pipeline has caught up; ensign status shows how "
+            "far behind it is."
+        ),
+    ),
     "log_reset": (
         (
             "The server's binary log is another one than that of the position {from_place}: it was "
@@ -143,6 +154,17 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         (
             "Have no session set binlog_format to STATEMENT or MIXED; then: ensign snapshot start "
             "{pipeline} --tables {table} --reconcile."
+        ),
+    ),
+    "document_unknown": (
+        (
+            "An update of {table} has changes to a JSON document that the log does not have: the "
+            "table's rows are left out."
+        ),
+        (
+            "Have no session combine binlog_row_value_options = PARTIAL_JSON with "
+            "binlog_row_image = MINIMAL; then: ensign snapshot start {pipeline} --tables {table} "
+            "--reconcile."
         ),
     ),
     "row_damaged": (

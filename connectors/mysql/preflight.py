@@ -11,6 +11,7 @@ from connectors.mysql.catalog import Catalog
 from connectors.mysql.config import SYSTEM_DATABASES, MysqlConfig
 from connectors.mysql.errors import error
 from connectors.mysql.findings import found, passed, warned
+from connectors.mysql.lane import LOCK_DENIED
 from connectors.mysql.session import Server, Session, quoted
 from connectors.mysql.structures import Structure
 from ensign_core.plugin import Finding
@@ -20,7 +21,6 @@ NAMED_MAX: Final = 10
 
 DENIED: Final = (1044, 1142, 1143)
 """Access denied to a database, a table, a column."""
-LOCK_DENIED: Final = 1044
 NO_TABLE: Final = 1146
 BUSY: Final = 1205
 

@@ -19,7 +19,7 @@ from connectors.mysql.stored cimport put_stored
 from ensign_core.rows.layout cimport column_end
 from ensign_core.rows.text cimport Text, make_room
 
-from connectors.mysql.damage import DamagedError, MismatchError
+from connectors.mysql.damage import DamagedError, MismatchError, NoBaseError
 
 cdef enum:
     _WRITE = 0
@@ -30,7 +30,7 @@ cdef enum:
     _PARTIAL_JSON = 1
     _NULL = -1
 
-_OURS = (DamagedError, MismatchError)
+_OURS = (DamagedError, MismatchError, NoBaseError)
 
 WRITE, UPDATE, DELETE, PARTIAL_UPDATE = _WRITE, _UPDATE, _DELETE, _PARTIAL_UPDATE
 
@@ -296,14 +296,13 @@ cdef class RowDecoder:
     cdef int _put_patched(
         self, Text *text, Py_ssize_t index, const uint8_t *data, Py_ssize_t size
     ) except -1:
-        """JSON as changes to the old value. Where the old image lacks that, nobody knows the new
-        one."""
+        """JSON as changes to the old value."""
         cdef const Value *old = &self.olds[index]
         cdef Py_ssize_t start
         if old.data == NULL:
             if old.size == _NULL:
                 raise DamagedError("changes to a JSON value that is null")
-            return _put_kind(text, c'u')
+            raise NoBaseError("changes to a JSON value that the old image lacks")
         start = begin(text, c't', 2 * old.size)
         put_json_patched(text, old.data, old.size, data, size)
         return end_value(text, start)

@@ -21,7 +21,7 @@ from connectors.mysql.progress import ProgressTeller
 from connectors.mysql.reading import SnapshotReader
 from connectors.mysql.start import Starter
 from connectors.mysql.stream import Stream
-from connectors.mysql.watch import LagTeller, Warnings
+from connectors.mysql.watch import Warnings, Watch
 from connectors.mysql.xa import Prepared
 from ensign_core.change import Batch, Position
 from ensign_core.errors import EnsignError
@@ -55,10 +55,9 @@ class MysqlSource:
         context.progress(warnings=())
         started = self._started = self._starter.start(resume, warnings.warn)
         self._snapshots, self._tables = started.snapshots, started.tables
-        for name, word in self._snapshots.stopped.items():
-            warnings.warn(error(word, table=name, pipeline=context.pipeline))
+        self._warn_of_stopped()
         prepared = Prepared(
-            self._snapshots, lambda: self._starter.connect(started.server)
+            self._snapshots, lambda: self._starter.connect(started.server), context.pipeline
         )  # fmt: skip
         self._stream = Stream(
             started.log, config, started.tables, started.snapshots, context, started.consumed,
@@ -68,10 +67,14 @@ class MysqlSource:
         self._chunks = SnapshotReader(config, started.tables, self._stream, opener)
         self._adhoc = AdhocReader(config, started.tables, self._stream, opener, context)
         self._progress = ProgressTeller(started.catalog, config, context)
-        self._lag = LagTeller(started.query, started.server, context)
+        self._watch = Watch(started.query, started.server, context, warnings)
         self._writer = PositionWriter(started.server.identity, started.consumed.mode)
         self._returned_at = time.monotonic()
         self._untold = resume is None or bool(started.tables.changed)
+
+    def _warn_of_stopped(self) -> None:
+        for name in self._snapshots.stopped:
+            self._warnings.warn(self._tables.stopped(name))
 
     def _lane(self) -> Lane:
         return Lane(self._config, self._context.pipeline, self._started.server)
@@ -188,7 +191,7 @@ class MysqlSource:
         if self._chunks.holding:
             return
         self._take_signals()
-        self._lag.tell(self._stream.place, now)
+        self._watch.look(self._stream, now)
         self._progress.tell(self._snapshots, now)
 
     def _take_signals(self) -> None:
@@ -201,6 +204,7 @@ class MysqlSource:
         failures = signals.take_in(self._tables, self._snapshots, asked)
         if len(self._snapshots.stopped) < stopped:
             self._warnings.clear()
+            self._warn_of_stopped()
         for failed in failures:
             self._warnings.warn(failed)
         if self._snapshots.paused and not before:

@@ -71,7 +71,8 @@ class Starter:
         snapshots = stood.snapshots if stood is not None else Snapshots()
         structures = _kept(context) if stood is not None else {}
         tables = Tables(
-            catalog, config, snapshots, structures, warn, any_case=_any_case(query)
+            catalog, config, snapshots, structures, warn, pipeline=context.pipeline,
+            any_case=_any_case(query),
         )  # fmt: skip
         end = _end(query, known)
         listed = catalog.tables(config)

@@ -55,7 +55,8 @@ PIECES = [
     "2026-11-23 10:00:00+00", "0101", "[1,2.5]",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=3).map("".join) | st.sampled_from(PIECES)
-BYTES = st.binary(max_size=9) | st.binary(min_size=25, max_size=25)
+POINT = struct.pack("<IBIdd", 4326, 1, 1, 2.5, -1.0)
+BYTES = st.binary(max_size=9) | st.just(POINT)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 

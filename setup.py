@@ -8,8 +8,18 @@ MODULES = (
     "ensign_core.rows.table",
     "ensign_core.rows.lines",
     "ensign_core.rows.json",
+    "connectors.mysql.gathered",
+    "connectors.mysql.floats",
+    "connectors.mysql.fields",
+    "connectors.mysql.stored",
+    "connectors.mysql.rowimage",
+    "connectors.mysql.shown",
+    "connectors.mysql.textrows",
     "connectors.postgres.copylines",
     "connectors.postgres.copydata",
+    "connectors.mysql.framing",
+    "connectors.mysql.jsonscalars",
+    "connectors.mysql.binaryjson",
 )
 
 setup(

@@ -58,6 +58,8 @@ class TlsConfig(BaseModel):
     def _pair(self) -> TlsConfig:
         if self.key is not None and self.cert is None:
             raise ValueError("a key needs its cert")
+        if self.ca is not None and not self.mode.startswith("verify"):
+            raise ValueError("ca is what the modes verify_ca and verify_identity check against")
         return self
 
 
@@ -110,10 +112,6 @@ class MysqlConfig(ConnectorConfig):
         default="initial",
         description="Whether the rows that are there already are captured: initial captures them "
         "and then every change, never captures changes only, only captures the rows and stops.",
-    )
-    schema_events: bool = Field(
-        default=True,
-        description="Whether a statement that changes a captured table's structure is an event.",
     )
     transaction_markers: bool = Field(
         default=False,

@@ -88,14 +88,14 @@ class Certificates(NamedTuple):
 
 
 class MysqlServer:
-    """One server. ``settings`` are variables of its configuration file, over `DEFAULTS`. It offers
-    TLS only with ``tls``."""
+    """One server. ``settings`` are lines of its configuration file, over `DEFAULTS`; None makes an
+    option without a value, such as ``skip_log_bin``. It offers TLS only with ``tls``."""
 
     def __init__(
         self,
         programs: Programs,
         *,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, str | None] | None = None,
         tls: Certificates | None = None,
     ) -> None:
         self.programs = programs
@@ -104,7 +104,7 @@ class MysqlServer:
         self.folder = Path(tempfile.mkdtemp(prefix="ensign-my-"))
         self.socket = self.folder / "socket"
         self.log = self.folder / "log"
-        self.settings = {**DEFAULTS, **OF_PRODUCT[programs.product]}
+        self.settings: dict[str, str | None] = {**DEFAULTS, **OF_PRODUCT[programs.product]}
         if tls is None:
             self.settings |= WITHOUT_TLS[programs.product]
         self.settings |= settings or {}
@@ -114,17 +114,17 @@ class MysqlServer:
         self._databases = 0
 
     def __enter__(self) -> Self:
-        copy_fresh(self.programs, self.folder / "data")
-        if os.geteuid() == 0:
-            os.chown(self.folder, NOBODY, NOBODY)
-        if self.tls is not None:
-            self._bring(self.tls)
-        self.write_settings()
         try:
+            copy_fresh(self.programs, self.folder / "data")
+            if os.geteuid() == 0:
+                os.chown(self.folder, NOBODY, NOBODY)
+            if self.tls is not None:
+                self._bring(self.tls)
+            self.write_settings()
             self.start()
-            self.new_user(CDC, CDC, privileges=PRIVILEGES)
+            self.new_user(CDC, CDC)
         except BaseException:
-            self.stop("kill")
+            self.close()
             raise
         return self
 
@@ -134,6 +134,10 @@ class MysqlServer:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server and forget its data."""
         self.stop("kill")
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -155,6 +159,11 @@ class MysqlServer:
                 os.chown(brought, NOBODY, NOBODY)
             self.settings[name] = str(brought)
 
+    def renew(self, tls: Certificates) -> None:
+        """Show another certificate from now on."""
+        self._bring(tls)
+        self.run("FLUSH SSL" if self.is_mariadb else "ALTER INSTANCE RELOAD TLS")
+
     def write_settings(self) -> None:
         """Write `settings` into the configuration file; they hold from the next start on."""
         places = {
@@ -166,8 +175,11 @@ class MysqlServer:
             "log_error": str(self.log),
             "port": str(self.port),
         }
-        lines = [f"{name}={value}\n" for name, value in (self.settings | places).items()]
-        (self.folder / "my.cnf").write_text("".join(["[mysqld]\n", *lines]))
+        lines = [
+            name if value is None else f"{name}={value}"
+            for name, value in (self.settings | places).items()
+        ]
+        (self.folder / "my.cnf").write_text("\n".join(["[mysqld]", *lines, ""]))
 
     def start(self) -> None:
         """Start the server and return when it answers."""
@@ -207,7 +219,8 @@ class MysqlServer:
         self.start()
 
     def configure(self, **settings: str) -> None:
-        """Change variables of the running server, for new connections; a restart forgets them."""
+        """Change variables of the running server, for new connections; a restart forgets them.
+        Values are written as in SQL."""
         for name, value in settings.items():
             self.run(f"SET GLOBAL {name} = {value}")
 

@@ -70,6 +70,7 @@ class Told:
         self.asked: list[Signal] = []
         self.compare: Callable[[Schema], Comparison] | None = None
         self.letters: list[tuple[Change | bytes, EnsignError]] = []
+        self.pieces: dict[str, bytes] = {}
 
     def progress(self, **facts: object) -> None:
         self.facts.update({k: v for k, v in facts.items() if v is not None})
@@ -78,7 +79,7 @@ class Told:
         return [signal for signal in self.asked if signal.number > done]
 
     def kept(self) -> dict[str, bytes]:
-        return {}
+        return self.pieces
 
     def comparison(self, schema: Schema) -> Comparison:
         assert self.compare is not None, "no comparison expected"

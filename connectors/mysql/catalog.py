@@ -1,0 +1,125 @@
+"""What the server's catalog (``information_schema``) says of tables, as a `Structure`."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from connectors.mysql.config import SYSTEM_DATABASES, MysqlConfig
+from connectors.mysql.declared import UNORDERED, ordering_of, wire
+from connectors.mysql.session import Row, Session, literal
+from connectors.mysql.structures import Structure
+
+_TABLES: Final = """
+SELECT table_schema, table_name, engine, table_rows, table_collation FROM information_schema.tables
+WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {where}
+"""
+_COLUMNS: Final = """
+SELECT table_schema, table_name, column_name, column_type, is_nullable, character_set_name,
+       collation_name
+FROM information_schema.columns WHERE {where}
+ORDER BY table_schema, table_name, ordinal_position
+"""
+_KEYS: Final = """
+SELECT table_schema, table_name, column_name, sub_part FROM information_schema.statistics
+WHERE index_name = 'PRIMARY' AND {where}
+ORDER BY table_schema, table_name, seq_in_index
+"""
+_CHECKS: Final = """
+SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints
+WHERE level = 'Column' AND {where}
+"""
+
+TRANSACTIONAL: Final = frozenset(("innodb", "tokudb", "rocksdb", "ndbcluster"))
+"""Engines whose rows a consistent snapshot shows."""
+
+_VALID: Final = re.compile(r"json_valid\(`((?:[^`]|``)*)`\)", re.IGNORECASE)
+
+
+class Listed(NamedTuple):
+    """A table of the catalog: its `Structure`, and about how many rows it has."""
+
+    structure: Structure
+    rows: int | None
+
+
+Place = tuple[str, str]
+"""Database and table."""
+
+
+class Catalog:
+    """Asks through a session. On the source's thread (I1)."""
+
+    def __init__(self, session: Session, *, mariadb: bool) -> None:
+        self._session = session
+        self._mariadb = mariadb
+
+    def tables(self, config: MysqlConfig) -> dict[str, Listed]:
+        """All captured tables there are, by name."""
+        system = ", ".join(f"'{name}'" for name in SYSTEM_DATABASES)
+        return self._read(f"table_schema NOT IN ({system})", config)
+
+    def table(self, database: str, name: str) -> Structure | None:
+        """One table, captured or not; None where there is none of that name."""
+        where = f"table_schema = {literal(database)} AND table_name = {literal(name)}"
+        return next((each.structure for each in self._read(where, None).values()), None)
+
+    def _read(self, where: str, config: MysqlConfig | None) -> dict[str, Listed]:
+        listed = {
+            (row[0], row[1]): row
+            for row in self._session.rows(_TABLES.format(where=where))
+            if config is None or config.captures(row[0], row[1])
+        }
+        columns = self._by_table(_COLUMNS, where, listed)
+        keys = self._by_table(_KEYS, where, listed)
+        documents = self._documents(where) if self._mariadb else frozenset[str]()
+        found = {}
+        for place, (_, _, engine, rows, collation) in listed.items():
+            structure = self._structure(place, columns[place], keys[place], documents)
+            structure = replace(
+                structure,
+                transactional=str(engine).lower() in TRANSACTIONAL,
+                charset=str(collation or "").partition("_")[0].replace("binary", ""),
+            )
+            found[structure.name] = Listed(structure, None if rows is None else int(rows))
+        return found
+
+    def _by_table(self, query: str, where: str, wanted: dict[Place, Row]) -> dict[Place, list[Row]]:
+        found: dict[Place, list[Row]] = defaultdict(list)
+        for row in self._session.rows(query.format(where=where)):
+            if (row[0], row[1]) in wanted:
+                found[row[0], row[1]].append(row[2:])
+        return found
+
+    def _documents(self, where: str) -> frozenset[str]:
+        """MariaDB's JSON columns, as ``database.table.column``: text with a check that it is
+        JSON."""
+        found = []
+        checks = _CHECKS.format(where=where.replace("table_schema", "constraint_schema"))
+        for database, name, clause in self._session.rows(checks):
+            valid = _VALID.fullmatch(str(clause).strip())
+            if valid:
+                found.append(f"{database}.{name}.{valid[1].replace('``', '`')}")
+        return frozenset(found)
+
+    def _structure(
+        self, place: Place, columns: list[Row], keys: list[Row], documents: frozenset[str]
+    ) -> Structure:
+        database, name = place
+        wires = [
+            wire(
+                column, kind, charset, nullable=nullable == "YES", mariadb=self._mariadb,
+                document=f"{database}.{name}.{column}" in documents,
+            )
+            for column, kind, nullable, charset, _ in columns
+        ]  # fmt: skip
+        places = {column.name: index for index, column in enumerate(wires)}
+        key = tuple(places[row[0]] for row in keys if row[0] in places)
+        ordering = tuple(
+            # A prefix of a value does not tell values apart in the index's order.
+            UNORDERED if row[1] else ordering_of(wires[at], str(columns[at][4] or ""))
+            for row, at in zip(keys, key, strict=True)
+        )
+        return Structure(database, name, tuple(wires), key, ordering)

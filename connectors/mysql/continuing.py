@@ -1,0 +1,103 @@
+"""Whether the server's log goes on where a position stands, and what is done where it does not.
+
+The mend of a gap is asked for with ``ensign snapshot start PIPELINE --reconcile``: the stream goes
+on from the log's end, and the signal, which stays pending, has the source compare each table with
+its topic and emit what differs. A crash at any moment is safe: as long as no position behind the
+gap is durable, the old one still does not fit, and all of this is done again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from connectors.mysql.catalog import Listed
+from connectors.mysql.errors import error
+from connectors.mysql.gtids import GtidSet
+from connectors.mysql.log import refused
+from connectors.mysql.position import Place, Snapshots, Standpoint
+from connectors.mysql.session import Server, Session, Status
+from connectors.mysql.tables import Tables
+from ensign_core.errors import EnsignError
+from ensign_core.plugin import Context
+
+MENDED: Final = frozenset(
+    f"mysql.{word}"
+    for word in (
+        "log_purged", "log_reset", "server_changed", "prepared_lost", "server_behind",
+        "log_incident", "stream_damaged",
+    )
+)  # fmt: skip
+"""Codes of gaps that a comparison of all tables with their topics closes."""
+
+
+def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None:
+    """Raise where the log does not go on at the position, as far as the server tells that without
+    being asked for its log."""
+    facts = {
+        "from_place": stood.gtids or stood.place,
+        "to_place": Place(end.file, end.offset),
+        **query.facts,
+    }
+    if stood.mode == "file":
+        if stood.server != known.identity:
+            raise error("server_changed", **facts)
+        _check_file(query, stood.place, facts)
+    elif stood.mode == "gtid":
+        if not known.gtids:
+            raise error("gtid_mode")
+        had = GtidSet.parse(stood.gtids)
+        rows = query.rows("SELECT @@GLOBAL.gtid_purged", doing="reading purged GTIDs")
+        if not had.contains(GtidSet.parse(str(rows[0][0]))):
+            raise error("log_purged", **facts)
+        if not GtidSet.parse(end.executed).contains(had):
+            raise error("server_behind", **facts)
+    elif not known.mariadb:
+        raise error("server_changed", **facts)
+
+
+def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:
+    rows = query.rows("SHOW BINARY LOGS", doing="listing the binary log")
+    sizes = {str(row[0]): int(row[1]) for row in rows}
+    if place.file not in sizes:
+        newest = max((Place(name).order for name in sizes), default=Place().order)
+        raise error("log_reset" if Place(place.file).order > newest else "log_purged", **facts)
+    if place.offset > sizes[place.file]:
+        raise error("log_reset", **facts)
+
+
+def explained(failed: EnsignError, stood: Standpoint, end: Status, pipeline: str) -> EnsignError:
+    """What a server means that refuses to send its log from the position on."""
+    if not refused(failed):
+        return failed
+    return error(
+        "log_purged", from_place=stood.gtids or stood.place, to_place=Place(end.file, end.offset),
+        pipeline=pipeline,
+    )  # fmt: skip
+
+
+def mends(failed: EnsignError, stood: Standpoint, context: Context) -> bool:
+    """Whether the operator has asked for a comparison of all tables that closes this gap."""
+    if failed.code not in MENDED:
+        return False
+    asked = False
+    for signal in context.signals(stood.snapshots.signal):
+        if signal.kind == "stop":
+            asked = False
+        elif signal.kind == "snapshot" and signal.reconcile:
+            asked = asked or not (signal.tables or signal.where)
+    return asked
+
+
+def start_over(snapshots: Snapshots, tables: Tables, listed: dict[str, Listed]) -> None:
+    """Make the state one for a stream that begins now, with the tables as they are now: those under
+    way are read again from their start, those that are done are compared."""
+    snapshots.gap = True
+    snapshots.stopped.clear()
+    snapshots.prepared.clear()
+    for table in snapshots.tables.values():
+        table.void()
+    for name in list(tables.structures):
+        if name not in listed:
+            tables.forget(name)
+        else:
+            tables.learn(listed[name].structure)

@@ -1,0 +1,208 @@
+"""The events of one batch, as they come, with their transactions' runs and ordinals."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final
+
+from connectors.mysql import events as log_events
+from connectors.mysql import gathered, rowimage
+from connectors.mysql.config import MysqlConfig
+from connectors.mysql.errors import error
+from connectors.mysql.events import TYPE_AT
+from connectors.mysql.position import Snapshots
+from connectors.mysql.routes import ROUTE_AT, ROUTE_END, Routes
+from connectors.mysql.rowevents import DELETES, INSERTS, UPDATES, decompressed, rows_head
+from connectors.mysql.snapshot import judge
+from connectors.mysql.tables import Route, Tables
+from ensign_core.change import Batch, Op, Position, Run, Schema, Tx
+from ensign_core.plugin import Context
+
+NO_BODY: Final = b""
+
+NO_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"
+"""The table id of a rows event that has no rows, but ends a statement."""
+
+KINDS: Final = {
+    **dict.fromkeys(INSERTS, (Op.INSERT, rowimage.WRITE)),
+    **dict.fromkeys(UPDATES, (Op.UPDATE, rowimage.UPDATE)),
+    **dict.fromkeys(DELETES, (Op.DELETE, rowimage.DELETE)),
+    log_events.PARTIAL_UPDATE_ROWS: (Op.UPDATE, rowimage.PARTIAL_UPDATE),
+}
+
+MARKER: Final = Schema("ensign.transaction", (("database", "ensign"), ("table", "transaction")), ())
+"""The schema of the begin and the commit of transactions: no columns."""
+
+
+class Gathering:
+    """The base of `connectors.mysql.stream.Stream`, whose hot path fills the columns itself.
+
+    The ordinal of event N is ``_base`` + N: rows that are no events raise ``_base``, and events
+    that are no rows lower it. ``_skip`` are rows still to come that an earlier batch covers.
+    """
+
+    def __init__(
+        self,
+        config: MysqlConfig,
+        tables: Tables,
+        snapshots: Snapshots,
+        context: Context,
+        routes: Routes,
+        *,
+        mariadb: bool,
+    ) -> None:
+        self._config = config
+        self._tables = tables
+        self._snapshots = snapshots
+        self._context = context
+        self.routes = routes
+        self._mariadb = mariadb
+        self._lengths = bytes(256)
+        self._marked = False
+        self._muted = False
+        self._mute_rows = 0
+        self._tx: Tx | None = None
+        self._skip = 0
+        self._base = 0
+        self._runs: list[Run] = []
+        self._bodies = gathered.Gathered()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._ops = bytearray()
+        self._schema_ids = array("H")
+        self._letters = 0
+        self._schemas: dict[Schema, int] = {}
+
+    def __len__(self) -> int:
+        """What the next batch covers: events, and rows set aside, which are none."""
+        return len(self._ops) + self._letters
+
+    def take(self, position: Position) -> Batch:
+        """The events so far as a batch that moves the source to ``position``."""
+        count = len(self._ops)
+        runs = self._runs
+        if runs and runs[-1].start == count:
+            runs.pop()
+        body, ends = self._bodies.take()
+        batch = Batch(
+            self._ops, self._schema_ids, ends, body, runs, list(self._schemas), position
+        )  # fmt: skip
+        self._base += count
+        self._reset()
+        self._runs = []
+        if self._tx is not None:
+            self._runs.append(Run(0, self._base, self._tx))
+        return batch
+
+    def _schema_id(self, schema: Schema) -> int:
+        return self._schemas.setdefault(schema, len(self._schemas))
+
+    def _add(self, op: Op, schema: Schema, body: bytes) -> None:
+        self._ops.append(op)
+        self._schema_ids.append(self._schema_id(schema))
+        self._bodies.append(body)
+
+    def _extra(self, op: Op, schema: Schema) -> None:
+        """An event that is no captured row: its ordinal is that of the row behind it."""
+        self._add(op, schema, NO_BODY)
+        self._base -= 1
+        self._next_run()
+
+    def _leave_out(self, rows: int = 1) -> None:
+        """Rows that are no events: they count all the same, so that ordinals are the server's."""
+        self._base += rows
+        self._next_run()
+
+    def _next_run(self) -> None:
+        assert self._tx is not None
+        start = len(self._ops)
+        run = Run(start, self._base + start, self._tx)
+        if self._runs and self._runs[-1].start == start:
+            self._runs[-1] = run
+        else:
+            self._runs.append(run)
+
+    def map_rows(self, event: bytes) -> None:
+        length = self._lengths[log_events.TABLE_MAP]
+        self.routes.map(event, length, mariadb=self._mariadb)
+
+    def take_compressed(self, event: bytes) -> None:
+        self.take_rows(decompressed(event, self._lengths[event[TYPE_AT]]))
+
+    def take_rows(self, event: bytes) -> None:
+        key = event[ROUTE_AT:ROUTE_END]
+        try:
+            route = self.routes.fast[key]
+            fast = not self._skip
+        except KeyError:
+            if key == NO_TABLE:
+                return
+            if key not in self.routes.all:
+                raise error("stream_damaged", what="rows without a table map") from None
+            route, fast = self.routes.all[key], False
+        if route is None:
+            return
+        if self._tx is None:
+            raise error("stream_damaged", what="rows outside of a transaction")
+        if self._muted:
+            self._mute_rows += 1
+            return
+        kind = event[TYPE_AT]
+        op, image = KINDS[kind]
+        at = rows_head(event, self._lengths[kind]).at
+        start = len(self._bodies)
+        if not self._marked:
+            self._lead_in(route)
+            start = len(self._bodies)
+        try:
+            count = route.decoder.rows(event, at, image, self._bodies)
+        except ValueError:
+            self._set_aside(event, route)
+            return
+        if fast:
+            self._ops += bytes((op,)) * count
+            self._schema_ids.extend(array("H", (self._schema_id(route.schema),)) * count)
+        else:
+            self._judged(route, op, start)
+
+    def _lead_in(self, route: Route) -> None:
+        """What goes before a row: the begin of its transaction, its table's new structure."""
+        if not self._skip:
+            self._mark_begin()
+            if self._tables.unannounced(route.name):
+                self._extra(Op.SCHEMA, route.schema)
+
+    def _judged(self, route: Route, op: Op, start: int) -> None:
+        """Rows one by one: those that an earlier batch covers, and those of a table that is read
+        by a snapshot."""
+        bodies = self._bodies.bodies(start)
+        self._bodies.cut(start)
+        windows = self.routes.windows.get(route.name, ())
+        for body in bodies:
+            for window in windows:
+                window.add(op, route.schema, body)
+            if self._skip:
+                self._skip -= 1
+                self._leave_out()
+                continue
+            table = self._snapshots.tables.get(route.name)
+            if table is not None and self.routes.remembers:
+                self.routes.remember(route, op, body)
+            seen = (op, body) if table is None else judge(table, route.schema, op, body)
+            if seen is None:
+                self._leave_out()
+            else:
+                self._add(seen[0], route.schema, seen[1])
+
+    def _mark_begin(self) -> None:
+        if self._config.transaction_markers and not self._marked:
+            self._marked = True
+            self._extra(Op.BEGIN, MARKER)
+
+    def _set_aside(self, event: bytes, route: Route) -> None:
+        """A rows event that cannot be processed: a dead letter, with the batch whose position
+        covers it."""
+        if not self._skip:
+            self._context.dead_letter(event, error("row_damaged", table=route.name))
+            self._letters += 1

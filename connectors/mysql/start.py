@@ -1,0 +1,225 @@
+"""How a source starts: connections, what the server must be, where to begin, and the stream.
+
+Runs once per source, on its thread (I1). Raises the errors of `connectors.mysql.errors`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from connectors.mysql import continuing
+from connectors.mysql.catalog import Catalog, Listed
+from connectors.mysql.config import MysqlConfig
+from connectors.mysql.errors import error
+from connectors.mysql.log import Log
+from connectors.mysql.position import Mode, Partial, Place, Snapshots, Standpoint, decode
+from connectors.mysql.session import Server, Session, Status, literal, server, status
+from connectors.mysql.structures import PIECE, Structure
+from connectors.mysql.structures import decode as decode_structure
+from connectors.mysql.tables import Tables
+from connectors.mysql.transactions import Consumed
+from ensign_core.change import Position
+from ensign_core.errors import EnsignError
+from ensign_core.plugin import Context
+
+FENCES_MAX: Final = 20
+"""How often the catalog is read again where tables are altered just then."""
+
+SERVER_IDS: Final = range(1 << 31, 1 << 32)
+"""From where ids are chosen: nobody writes such large ones into a configuration."""
+
+VERSIONS_MIN: Final = {True: (10, 2, 0), False: (5, 7, 0)}
+"""The least version of MariaDB and of MySQL."""
+
+
+@dataclass
+class Started:
+    """A stream that has begun. ``target`` is the end of the server's log when it was opened."""
+
+    query: Session
+    log: Log
+    server: Server
+    catalog: Catalog
+    tables: Tables
+    snapshots: Snapshots
+    consumed: Consumed
+    place: Place
+    partial: Partial | None
+    target: Place
+
+
+class Starter:
+    """Opens the connections, which stay its owner's to close whatever happens."""
+
+    def __init__(self, config: MysqlConfig, context: Context) -> None:
+        self._config = config
+        self._context = context
+        self.query: Session | None = None
+        self.log: Log | None = None
+
+    def start(self, resume: Position | None, warn: Callable[[EnsignError], None]) -> Started:
+        """Connect, look, find the place, and start streaming."""
+        config, context = self._config, self._context
+        stood = decode(resume) if resume is not None else None
+        self.query = query = Session(config, context.pipeline)
+        known = server(query)
+        check_server(known)
+        catalog = Catalog(query, mariadb=known.mariadb)
+        snapshots = stood.snapshots if stood is not None else Snapshots()
+        structures = _kept(context) if stood is not None else {}
+        tables = Tables(
+            catalog, config, snapshots, structures, warn, any_case=_any_case(query)
+        )  # fmt: skip
+        end = _end(query, known)
+        listed = catalog.tables(config)
+        self.log = log = self.connect(known)
+        gap = False
+        if stood is not None:
+            try:
+                continuing.check(query, known, stood, end)
+                consumed = Consumed(stood.mode, stood.gtids)
+                place = stood.place if stood.server == known.identity else Place()
+                log.start(consumed, place)
+            except EnsignError as failed:
+                found = continuing.explained(failed, stood, end, context.pipeline)
+                if not continuing.mends(found, stood, context):
+                    raise found from None
+                gap = True
+                log.close()
+                self.log = log = self.connect(known)
+        if stood is None or gap:
+            end, listed = self._fenced(query, known, catalog)
+            consumed, place = self._beginning(query, known, end)
+            if gap:
+                continuing.start_over(snapshots, tables, listed)
+            log.start(consumed, place)
+        self._take_up(tables, snapshots, listed, first=stood is None)
+        partial = stood.partial if stood is not None and not gap else None
+        return Started(
+            query, log, known, catalog, tables, snapshots, consumed, place, partial,
+            Place(end.file, end.offset),
+        )  # fmt: skip
+
+    def connect(self, known: Server) -> Log:
+        """A further connection for a dump of the log."""
+        config = self._config
+        assert self.query is not None
+        server_id = config.server_id or _free_id(self.query, known)
+        return Log(config, self._context.pipeline, known, server_id)
+
+    def _fenced(
+        self, query: Session, known: Server, catalog: Catalog
+    ) -> tuple[Status, dict[str, Listed]]:
+        """The end of the log, and what all tables are there."""
+        listed = catalog.tables(self._config)
+        for _ in range(FENCES_MAX):
+            end = _end(query, known)
+            again = catalog.tables(self._config)
+            same = {name: found.structure for name, found in again.items()} == {
+                name: found.structure for name, found in listed.items()
+            }
+            if same:
+                return end, again
+            listed = again
+        raise error("catalog_busy")
+
+    def _beginning(self, query: Session, known: Server, end: Status) -> tuple[Consumed, Place]:
+        """Where a pipeline begins that has no position: at the log's end."""
+        mode = self._mode(known)
+        place = Place(end.file, end.offset)
+        if mode == "gtid":
+            # Some of what is in the log before its end may not be in the set: where the stream
+            # stands is told by what comes.
+            return Consumed(mode, end.executed), Place()
+        if mode == "mariadb":
+            rows = query.rows(
+                f"SELECT BINLOG_GTID_POS({literal(end.file)}, {end.offset})",
+                doing="reading the GTID position",
+            )
+            return Consumed(mode, str(rows[0][0] or "")), place
+        return Consumed(mode, ""), place
+
+    def _mode(self, known: Server) -> Mode:
+        if self._config.position == "file":
+            return "file"
+        if known.mariadb:
+            return "mariadb"
+        if self._config.position == "gtid" and not known.gtids:
+            raise error("gtid_disabled")
+        return "gtid" if known.gtids else "file"
+
+    def _take_up(
+        self, tables: Tables, snapshots: Snapshots, listed: dict[str, Listed], *, first: bool
+    ) -> None:
+        """Tables that are captured since the config or the server has changed, and those that are
+        not any more."""
+        for name in list(tables.structures):
+            if not self._config.captures(*tables.structures[name].place):
+                tables.forget(name)
+        if not first and self._config.snapshot == "never":
+            # What is new comes by the statement that made it.
+            return
+        for name, found in listed.items():
+            if name not in tables.structures and name not in snapshots.stopped:
+                tables.learn(found.structure)
+                if self._config.snapshot != "never":
+                    snapshots.take_up(name, wipe=False)
+
+
+def check_server(known: Server) -> None:
+    """Raise what keeps a server from being captured at all."""
+    if known.version < VERSIONS_MIN[known.mariadb]:
+        raise error("version_unsupported", title=known.title)
+    if not known.log_bin:
+        raise error("log_disabled")
+    if known.log_format != "ROW":
+        raise error("log_format", format=known.log_format)
+
+
+def _kept(context: Context) -> dict[str, Structure]:
+    try:
+        pieces = (
+            decode_structure(piece)
+            for name, piece in context.kept().items()
+            if name.startswith(PIECE)
+        )
+        return {structure.name: structure for structure in pieces}
+    except (ValueError, KeyError, TypeError):
+        raise error("position_damaged") from None
+
+
+def _end(query: Session, known: Server) -> Status:
+    try:
+        found = status(query, known)
+    except EnsignError as failed:
+        if failed.code == "mysql.privilege_missing":
+            raise error("status_privilege", **query.facts) from None
+        raise
+    if found is None:
+        raise error("log_disabled")
+    return found
+
+
+def _any_case(query: Session) -> bool:
+    rows = query.rows("SELECT @@lower_case_table_names")
+    return bool(rows[0][0])
+
+
+def _free_id(query: Session, known: Server) -> int:
+    """A server id that no replica has."""
+    statement = "SHOW SLAVE HOSTS"
+    if not known.mariadb and known.version >= (8, 0, 22):
+        statement = "SHOW REPLICAS"
+    # 1227: the privilege for it is missing; a collision is unlikely all the same.
+    found = query.query(statement, tolerate=(1227,), doing="listing replicas")
+    taken = {int(row[0]) for row in found} if isinstance(found, list) else set()
+    while True:
+        chosen = random.choice(SERVER_IDS)  # noqa: S311  # a name, not a secret
+        if chosen not in taken:
+            return chosen
+
+
+__all__ = ["Standpoint", "Started", "Starter", "check_server"]

@@ -1,0 +1,1 @@
+"""Values as row images store them; for `connectors.mysql.rowimage`, nothing of it for Python."""

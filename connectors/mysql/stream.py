@@ -1,0 +1,368 @@
+"""The stream of changes: from events of the binary log to a `Batch`.
+
+The hot path hands a rows event to its table's compiled decoder, which writes bodies into the
+batch. Rows of tables that are read by a snapshot, and those that an earlier batch covers, are taken
+out again and judged one by one. On the source's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from connectors.mysql import events as log_events
+from connectors.mysql.bounds import Damaged
+from connectors.mysql.config import MysqlConfig
+from connectors.mysql.cursor import Cursor
+from connectors.mysql.errors import error
+from connectors.mysql.events import TYPE_AT
+from connectors.mysql.gathering import KINDS, MARKER, Gathering
+from connectors.mysql.log import Log
+from connectors.mysql.payload import inner_events
+from connectors.mysql.position import Partial, Place, Snapshots
+from connectors.mysql.routes import Routes
+from connectors.mysql.rowevents import (
+    PLAIN_OF_COMPRESSED,
+)
+from connectors.mysql.statements import Statement, begins_transaction, query
+from connectors.mysql.tables import Tables
+from connectors.mysql.transactions import Consumed
+from connectors.mysql.xa import Prepared
+from ensign_core.change import Op, Tx
+from ensign_core.plugin import Context
+
+LINGER_S: Final = 0.0005
+LINGERS_MAX: Final = 4
+"""In the middle of a transaction the rest is on its way: reading it in larger pieces costs far less
+than waking up for every few rows. After so many pauses without data the batch is returned."""
+
+
+class Stream(Gathering):
+    """Receives what the server sends.
+
+    ``place`` is the end of the last complete transaction in the server's log. Between `take`s the
+    events of one batch gather here. While there is a ``gate``, the stream stops before the first
+    transaction at or behind it. ``windows`` are those of chunks under way, by table: they get what
+    comes of it.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        config: MysqlConfig,
+        tables: Tables,
+        snapshots: Snapshots,
+        context: Context,
+        consumed: Consumed,
+        prepared: Prepared,
+        *,
+        mariadb: bool,
+        place: Place,
+        partial: Partial | None,
+    ) -> None:
+        routes = Routes(tables, snapshots, remembers=consumed.mode == "file" and not mariadb)
+        super().__init__(config, tables, snapshots, context, routes, mariadb=mariadb)
+        self._log = log
+        self.consumed = consumed
+        self._prepared = prepared
+        self.place = place
+        self._replayed = partial
+        self._bytes_max = config.batch_bytes_max
+        self._queue: Iterator[bytes] = iter(())
+        self._inner: Iterator[bytes] | None = None
+        self._following: Iterator[bytes] | None = None
+        self._kept: bytes | None = None
+        self._cursor = Cursor(place)
+        self._start = place
+        self._id = ""
+        self._grouped = False
+        self.gate: Place | None = None
+        self.heard_at = time.monotonic()
+        self._handlers = self._table_of_handlers()
+
+    def _table_of_handlers(self) -> dict[int, Callable[[bytes], None]]:
+        handlers: dict[int, Callable[[bytes], None]] = {
+            log_events.FORMAT_DESCRIPTION: self._describe,
+            log_events.ROTATE: self._rotate,
+            log_events.HEARTBEAT: self._heartbeat,
+            log_events.HEARTBEAT_V2: self._heartbeat,
+            log_events.GTID: self._gtid,
+            log_events.ANONYMOUS_GTID: self._gtid,
+            log_events.GTID_TAGGED: self._gtid,
+            log_events.MARIADB_GTID: self._gtid,
+            log_events.QUERY: self._query,
+            log_events.QUERY_COMPRESSED: self._query,
+            log_events.TABLE_MAP: self._advanced(self.map_rows),
+            log_events.XID: self._commit,
+            log_events.XA_PREPARE: self._xa_prepare,
+            log_events.TRANSACTION_PAYLOAD: self._payload,
+            log_events.INCIDENT: self._incident,
+        }
+        for kind in KINDS:
+            handlers[kind] = self._advanced(self.take_rows)
+        for kind in PLAIN_OF_COMPRESSED:
+            handlers[kind] = self._advanced(self.take_compressed)
+        return handlers
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._tx is not None
+
+    @property
+    def at_gate(self) -> bool:
+        """Whether all before the gate has come, and nothing else."""
+        if self.gate is None or self._tx is not None:
+            return False
+        return self.place.order >= self.gate.order
+
+    @property
+    def partial(self) -> Partial | None:
+        """The transaction that the stream is in the middle of, for the position."""
+        if self._tx is None:
+            # Not begun again yet: what was consumed of it before is still consumed.
+            return self._replayed
+        rows = self._base + len(self._ops) + self._skip
+        if not rows and not self._marked:
+            return None
+        return Partial(self._id, self._start, rows, self._marked)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it stands between two transactions, and knows where."""
+        return self._tx is None and self._replayed is None and bool(self.place.file)
+
+    def drain(self, deadline: float) -> None:
+        """Take in what has arrived, until a batch is full, nothing more is there, or the deadline
+        passes (`time.monotonic`). Does not wait while it holds events, but within a transaction for
+        at most `LINGERS_MAX` * `LINGER_S`."""
+        lingers = 0
+        while True:
+            taken = self._take_in()
+            if self._bodies.size >= self._bytes_max or self.at_gate:
+                return
+            if taken:
+                lingers = 0
+            elif self._log.receive():
+                self.heard_at = time.monotonic()
+                continue
+            elif self._tx is not None and self._ops and lingers < LINGERS_MAX:
+                lingers += 1
+                time.sleep(LINGER_S)
+            else:
+                return
+            if time.monotonic() >= deadline:
+                return
+
+    def _take_in(self) -> bool:
+        """Handle events that are there already; whether there were any."""
+        taken = False
+        if self._kept is not None:
+            if self.at_gate:
+                return False
+            kept, self._kept = self._kept, None
+            self._handle(kept)
+            taken = True
+        bodies, size_max = self._bodies, self._bytes_max
+        while True:
+            if self._inner is not None:
+                taken = True
+                for event in self._inner:
+                    self._handle(event)
+                    if bodies.size >= size_max:
+                        return True
+                self._inner, self._following = self._following, None
+                if self._inner is None:
+                    self._inner_over()
+            for event in self._queue:
+                taken = True
+                self._handle(event)
+                if bodies.size >= size_max or self._kept is not None:
+                    return True
+                if self._inner is not None:
+                    break
+            else:
+                found = self._log.events()
+                if not found:
+                    return taken
+                self._queue = iter(found)
+
+    def _handle(self, event: bytes) -> None:
+        handler = self._handlers.get(event[TYPE_AT])
+        try:
+            if handler is not None:
+                handler(event)
+            elif self._inner is None:
+                self._moved(event)
+        except Damaged as damaged:
+            raise error("stream_damaged", what=str(damaged)) from None
+
+    def _moved(self, event: bytes) -> None:
+        """The log was read to this event's end."""
+        self._cursor.advance(event)
+        self._stand()
+
+    def _stand(self) -> None:
+        if self._tx is None:
+            self.place = self._cursor.here
+
+    def _describe(self, event: bytes) -> None:
+        found = log_events.format_description(event)
+        self._lengths = (b"\0" + found.post_header_lengths).ljust(256, b"\0")
+        self._moved(event)
+
+    def _rotate(self, event: bytes) -> None:
+        self._cursor.rotate(event)
+        self._stand()
+
+    def _heartbeat(self, event: bytes) -> None:
+        if self._tx is None and self._kept is None:
+            self._cursor.heartbeat(event)
+            self._stand()
+
+    def _advanced(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def taken(event: bytes) -> None:
+            self._advance(event)
+            take(event)
+
+        return taken
+
+    def _advance(self, event: bytes) -> None:
+        # An event within another has no place of its own.
+        if self._inner is None:
+            self._cursor.advance(event)
+
+    def _gtid(self, event: bytes) -> None:
+        if self._tx is not None:
+            raise error("stream_damaged", what="a transaction in another one")
+        if self.at_gate:
+            self._kept = event
+            return
+        self._advance(event)
+        begun = self.consumed.begin(event)
+        self._open(event, begun.id, begun.committed_at)
+        self._grouped, self._muted = begun.grouped, begun.prepared
+
+    def _open(self, event: bytes, name: str, committed_at: int | None) -> None:
+        """A transaction begins with this event."""
+        self._start = self._cursor.start_of(event)
+        self._id = name or str(self._start)
+        if committed_at is None:
+            committed_at = int.from_bytes(event[:4], "little") * 1_000_000
+        self._tx = Tx(self._id, str(self._start), committed_at)
+        self._base = -len(self._ops)
+        self._skip = 0
+        self._marked = self._muted = False
+        self._mute_rows = 0
+        replayed, self._replayed = self._replayed, None
+        if replayed is not None and replayed.id == self._id:
+            self._skip, self._marked = replayed.rows, replayed.marked  # I3
+        self._next_run()
+
+    def _commit(self, event: bytes) -> None:
+        """The transaction ends with this event."""
+        if self._inner is not None:
+            return
+        self._advance(event)
+        self._close()
+
+    def _close(self) -> None:
+        if self._marked:
+            self._extra(Op.COMMIT, MARKER)
+        self._tx = None
+        self._skip = 0
+        self._marked = self._muted = self._grouped = False
+        self.consumed.end()
+        self.place = self._cursor.here
+        if self._runs and self._runs[-1].start == len(self._ops):
+            self._runs.pop()
+
+    def _payload(self, event: bytes) -> None:
+        self._advance(event)
+        self._within(inner_events(event))
+
+    def _query(self, event: bytes) -> None:
+        if event[TYPE_AT] == log_events.QUERY and begins_transaction(event):
+            self._advance(event)
+            self._grouped = True
+            if self._tx is None:
+                self._open(event, "", None)
+            return
+        found = query(event)
+        self._advance(event)
+        if self._tx is None:
+            self._open(event, "", None)
+        words = found.statement[:40].upper().split(None, 2)
+        verb = words[0] if words else b""
+        if verb in (b"COMMIT", b"ROLLBACK") and b"TO" not in words[1:2]:
+            self._commit(event)
+        elif verb == b"XA":
+            self._xa(found, event)
+        elif verb not in (b"SAVEPOINT", b"ROLLBACK", b"RELEASE"):
+            self._statement(found)
+            if not self._grouped:
+                self._commit(event)
+
+    def _statement(self, found: Statement) -> None:
+        """A statement that may be about tables: their maps are asked for anew behind it."""
+        told = self._tables.statement(found)
+        self.routes.forget()
+        for op, schema in told:
+            if op is Op.SCHEMA:
+                self._mark_begin()
+                self._extra(op, schema)
+            elif self._skip:
+                self._skip -= 1
+                self._leave_out()
+            else:
+                self._mark_begin()
+                self._add(op, schema, b"")
+
+    def _xa(self, found: Statement, event: bytes) -> None:
+        """A statement of a transaction in two phases: its rows come when it commits."""
+        statement = log_events.xa_statement(found.statement)
+        if statement is None:
+            raise error("stream_damaged", what="an XA statement of an unknown form")
+        if statement.verb == "START":
+            self._muted = self._grouped = True
+        elif statement.verb == "COMMIT":
+            start = self._prepared.take(statement.xa)
+            if start is None:
+                self._commit(event)
+            else:
+                self._replay(start)
+        elif statement.verb == "ROLLBACK":
+            self._prepared.take(statement.xa)
+            self._commit(event)
+
+    def _xa_prepare(self, event: bytes) -> None:
+        found = log_events.xa_prepare(event)
+        self._advance(event)
+        if not self._mute_rows:
+            self._close()
+        elif found.one_phase:
+            self._replay(self._start)
+        else:
+            self._prepared.note(found.xa, self._start)
+            self._close()
+
+    def _replay(self, start: Place) -> None:
+        """Take in the rows of a prepared transaction that commits now."""
+        self._muted = False
+        self.routes.forget()
+        self._within(self._prepared.events(start))
+
+    def _within(self, found: Iterator[bytes]) -> None:
+        """What comes next are events within one: they end the transaction."""
+        if self._inner is None:
+            self._inner = found
+        else:
+            self._following = found
+
+    def _inner_over(self) -> None:
+        self.routes.forget()
+        if self._tx is not None:
+            self._close()
+
+    def _incident(self, event: bytes) -> None:
+        raise error("log_incident", place=str(self._cursor.here))

@@ -6,8 +6,8 @@ After "Data change events" in the documentation of Debezium's connectors for Pos
 (3.x). What is different, and why:
 
 - ``source.name`` is the database's name: Debezium's ``topic.prefix`` has no counterpart here.
-- ``source.lsn``, and MySQL's ``file`` and ``pos``, are the transaction's commit, not the single
-  row's place in the log; ``row`` is 0.
+- ``source.lsn`` is the transaction's commit, not the single row's place in the log; so are MySQL's
+  ``file`` and ``pos`` the transaction's, and ``row`` is 0.
 - ``source.server_id`` is 0 where the GTID does not say it (MySQL); ``thread`` and ``query`` are
   null. ``connector`` is ``mysql`` for MariaDB too.
 - A snapshot row's ``source.ts_ms`` is the time of writing, since a snapshot has no commit.

@@ -19,6 +19,7 @@ What is different, and why:
 - ``timestamp`` has the column's digits of the fraction; Debezium's snapshot leaves zeros at the end
   out.
 - A label of an ``enum`` is itself: Debezium's stream puts backslashes before commas.
+- A point has its coordinates in a column of any spatial type, in Debezium in one of ``point`` only.
 - JSON is the server's own text, white space included; Debezium's stream leaves that out.
 - ``inet4`` and ``inet6`` are text; at such columns, at the year 0 of MariaDB and at its compressed
   columns Debezium stops.
@@ -54,6 +55,8 @@ _SRID_BYTES: Final = 4
 """A spatial value is its SRID, little end first, and its WKB (MySQL documentation, "Internal
 Geometry Storage Format")."""
 _POINT: Final = struct.Struct("<BIdd")
+_POINT_BEGINS: Final = (1, 1)
+"""Of a point's WKB: the order of bytes, which both servers write little end first, and the type."""
 _WKB_BYTES_MIN: Final = 9
 
 
@@ -73,10 +76,7 @@ def render(column: Column) -> Render:
 
 def bytes_render(column: Column) -> Callable[[bytes], str] | None:
     """How a column's raw bytes are written where it is not base64."""
-    base = _base(column.native)
-    if base not in _SPATIAL:
-        return None
-    return partial(_geometry, is_point=base == "point")
+    return _geometry if _base(column.native) in _SPATIAL else None
 
 
 def placeholder(column: Column) -> str:
@@ -147,16 +147,18 @@ def _timestamp(column: Column) -> Callable[[str], str]:
     return convert
 
 
-def _geometry(value: bytes, *, is_point: bool) -> str:
+def _geometry(value: bytes) -> str:
     """An object with WKB and SRID, null for 0, and the coordinates of a point."""
     wkb = value[_SRID_BYTES:]
     if len(wkb) < _WKB_BYTES_MIN:
         return binary(value)
     srid = int.from_bytes(value[:_SRID_BYTES], "little") or "null"
     found = f'"wkb":"{base64_text(wkb)}","srid":{srid}}}'
-    if not is_point or len(wkb) != _POINT.size:
+    if len(wkb) != _POINT.size:
         return f"{{{found}"
-    _, _, x, y = _POINT.unpack(wkb)
+    order, kind, x, y = _POINT.unpack(wkb)
+    if (order, kind) != _POINT_BEGINS:
+        return f"{{{found}"
     return f'{{"x":{number(repr(x))},"y":{number(repr(y))},{found}'
 
 

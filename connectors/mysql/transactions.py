@@ -14,8 +14,8 @@ from connectors.mysql.events import MARIADB_GTID, TYPE_AT
 from connectors.mysql.gtid_events import (
     PREPARED_XA,
     ROLLBACK_ALTER,
-    START_ALTER,
     STANDALONE,
+    START_ALTER,
     Gtid,
     MariadbGtid,
     gtid,

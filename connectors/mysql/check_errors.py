@@ -110,7 +110,7 @@ CHECK_ERRORS: Final[dict[str, tuple[str, str]]] = {
     # Tables.
     "tables_unmatched": (
         "No table matches: nothing is captured. Tables that user {user} may not read are hidden.",
-        "Correct databases, tables and exclude in the config, or: GRANT SELECT ON {grant} TO {to}.",
+        "Correct databases, tables and exclude in the config, or GRANT {user} SELECT on tables.",
     ),
     "glob_unmatched": (
         "{option}: {glob} matches {what}.",

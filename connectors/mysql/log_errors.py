@@ -177,8 +177,8 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "See ensign check for the tables that are captured.",
     ),
     "adhoc_failed": (
-        "A snapshot that was asked for failed ({failed}) and was given up.",
-        "Mend the cause and ask for it again.",
+        "A snapshot that was asked for was given up: {failed}",
+        "Mend the cause, such as its --where, and ask for it again.",
     ),
     "gap_open": (
         "The tables are being compared with their topics after a gap; that is not stopped.",

@@ -48,20 +48,11 @@ def findings(
     if structures:
         yield passed("tables", f"Tables that are captured: {len(structures)}.")
     else:
-        yield found(
-            "tables_unmatched", grant=f"{_example(config)}.*", **session.facts
-        )  # fmt: skip
+        yield found("tables_unmatched", **session.facts)
     yield from _globs(session, config, structures)
     yield from _filtered(structures, filters)
     yield from _readable(session, config, structures)
     yield from tables(structures)
-
-
-def _example(config: MysqlConfig) -> str:
-    """A database for a GRANT."""
-    globs = config.databases or [name.partition(".")[0] for name in config.tables or ()]
-    name = globs[0]
-    return "*" if any(c in name for c in "*?[") else quoted(name)
 
 
 _OTHERS: Final = """

@@ -56,6 +56,8 @@ class MysqlSource:
         started = self._started = self._starter.start(resume, warnings.warn)
         self._snapshots, self._tables = started.snapshots, started.tables
         self._warn_of_stopped()
+        if not started.tables.structures:
+            warnings.warn(error("tables_unmatched", user=self._config.user))
         prepared = Prepared(
             self._snapshots, lambda: self._starter.connect(started.server), context.pipeline
         )  # fmt: skip
@@ -137,7 +139,7 @@ class MysqlSource:
             self._untold = self._untold or not snapshots.asked
             if self._adhoc.failed is not None:
                 failed, self._adhoc.failed = self._adhoc.failed, None
-                self._warnings.warn(error("adhoc_failed", failed=failed.code))
+                self._warnings.warn(error("adhoc_failed", failed=failed.sentence))
         elif self._opener is not None and not (self._chunks.busy or self._adhoc.busy):
             self._opener.close()
         return self._of_piece(piece) if piece is not None else None
@@ -191,6 +193,8 @@ class MysqlSource:
         if self._chunks.holding:
             return
         self._take_signals()
+        if self._tables.structures:
+            self._warnings.clear("mysql.tables_unmatched")
         self._watch.look(self._stream, now)
         self._progress.tell(self._snapshots, now)
 

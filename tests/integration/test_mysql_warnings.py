@@ -37,6 +37,11 @@ def codes(told: Told) -> list[str]:
     return [one.code.removeprefix("mysql.") for one in warnings(told)]
 
 
+def database_of(one: Capture) -> str:
+    assert one.config.tables is not None
+    return one.config.tables[0].partition(".")[0]
+
+
 @dataclass
 class Standing:
     place: Place
@@ -78,7 +83,7 @@ def test_changes_to_a_document_that_is_not_logged(
     if mysql.is_mariadb:
         return
     one = capture()
-    database = one.config.tables[0].partition(".")[0] if one.config.tables else ""
+    database = database_of(one)
     name = f"{database}.notes"
     with mysql.connect(database) as db, db.cursor() as cursor:
         cursor.execute("CREATE TABLE notes (id INT PRIMARY KEY, doc JSON)")
@@ -105,7 +110,7 @@ def test_a_table_that_may_not_be_locked(
     mysql: MysqlServer, capture: Callable[..., Capture]
 ) -> None:
     one = capture()
-    database = one.config.tables[0].partition(".")[0] if one.config.tables else ""
+    database = database_of(one)
     mysql.run(f"CREATE TABLE {database}.old (id INT PRIMARY KEY) ENGINE = MyISAM")
     mysql.run(f"REVOKE LOCK TABLES ON *.* FROM '{CDC}'")
     with pytest.raises(EnsignError) as caught:
@@ -114,3 +119,28 @@ def test_a_table_that_may_not_be_locked(
     assert "(unknown)" not in str(caught.value)
     mysql.run(caught.value.remedy.partition(",")[0])
     one.caught_up()
+
+
+def test_nothing_to_capture(mysql: MysqlServer, capture: Callable[..., Capture]) -> None:
+    """A name that is misspelt is told while the source runs, until there is a table."""
+    one = capture()
+    one.caught_up()
+    assert codes(one.told) == ["tables_unmatched"]
+    mysql.run(f"CREATE TABLE {database_of(one)}.late (id INT PRIMARY KEY)")
+    one.until(lambda: not codes(one.told))
+
+
+def test_what_an_operator_asks_for_in_vain(
+    mysql: MysqlServer, capture: Callable[..., Capture]
+) -> None:
+    one = capture()
+    mysql.run(f"CREATE TABLE {database_of(one)}.orders (id INT PRIMARY KEY)")
+    one.told.asked.append(Signal(1, "snapshot", ("*.orders",), where="nope <"))
+    one.caught_up()
+    (warning,) = warnings(one.told)
+    assert warning.code == "mysql.adhoc_failed"
+    assert "error 1064" in warning.sentence
+    one.told.asked.append(Signal(2, "pause"))
+    one.until(lambda: one.told.facts.get("detail") == "snapshots are paused")
+    one.told.asked.append(Signal(3, "resume"))
+    one.until(lambda: one.told.facts.get("detail") == "")

@@ -18,9 +18,18 @@ CONFIGS = sorted([*ROOT.glob("configs/*.yaml"), DOCKER / "config.yaml"])
 
 @pytest.fixture
 def login(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGUSER", "PGHOST", "PGPORT", "PGDATABASE"):
+    for name in (
+        "PGUSER",
+        "PGHOST",
+        "PGPORT",
+        "PGDATABASE",
+        "MYSQL_HOST",
+        "MYSQL_PORT",
+        "MYSQL_USER",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PGPASSWORD", "p:a's\"s")
+    monkeypatch.setenv("MYSQL_PASSWORD", "p:a's\"s")
 
 
 @pytest.fixture

@@ -130,6 +130,16 @@ CHECK_ERRORS: Final[dict[str, tuple[str, str]]] = {
         ),
         "ALTER TABLE {quoted} ENGINE = InnoDB.",
     ),
+    "cascades": (
+        (
+            "{table} has the foreign key {key} with CASCADE or SET NULL: rows that the storage "
+            "engine deletes and updates by it are not in the binary log."
+        ),
+        (
+            "Have statements or triggers do it in its place, or compare the table from time to "
+            "time: ensign snapshot start {pipeline} --tables {table} --reconcile."
+        ),
+    ),
     "unencrypted": (
         "The connection to {where} is not encrypted: rows cross the network in clear.",
         "Set tls.mode to required or verify_identity, and have the server offer TLS.",

@@ -63,13 +63,13 @@ def _rows(known: Server, settings: Variables) -> Iterator[Finding]:
 
 def _gtids(config: MysqlConfig, known: Server, settings: Variables) -> Iterator[Finding]:
     if config.position == "file":
-        yield passed("position", "The position is a file and an offset, as position: file says.")
+        yield passed("position", "A new pipeline's position is a file and an offset.")
     elif known.mariadb:
-        yield passed("position", "The position is kept by MariaDB's GTIDs.")
+        yield passed("position", "A new pipeline's position is one of GTIDs.")
         if settings.get("gtid_strict_mode", "").upper() != "ON":
             yield warned("gtid_not_strict", statement="SET GLOBAL gtid_strict_mode = ON")
     elif known.gtids:
-        yield passed("position", "The position is kept by GTIDs.")
+        yield passed("position", "A new pipeline's position is a set of GTIDs.")
     elif config.position == "gtid":
         yield found("gtid_disabled")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
@@ -12,6 +13,7 @@ from connectors.mysql.config import SYSTEM_DATABASES, MysqlConfig
 from connectors.mysql.errors import error
 from connectors.mysql.findings import found, passed, warned
 from connectors.mysql.lane import LOCK_DENIED
+from connectors.mysql.retention import variables
 from connectors.mysql.session import Server, Session, quoted
 from connectors.mysql.structures import Structure
 from ensign_core.plugin import Finding
@@ -52,6 +54,7 @@ def findings(
     yield from _globs(session, config, structures)
     yield from _filtered(structures, filters)
     yield from _readable(session, config, structures)
+    yield from _cascades(session, structures)
     yield from tables(structures)
 
 
@@ -147,6 +150,29 @@ def _lock_denied(session: Session, database: str) -> bool:
     if isinstance(answer, list):
         session.query("UNLOCK TABLES")
     return answer == LOCK_DENIED
+
+
+_CASCADE: Final = re.compile(
+    r"^ *CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .* ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL)",
+    re.MULTILINE,
+)
+"""As SHOW CREATE TABLE writes it; information_schema tells it only to who may change the table."""
+
+
+def _cascades(session: Session, structures: Structures) -> Iterator[Finding]:
+    """Foreign keys by which rows change that the log does not tell. A MySQL that can say which
+    layer follows them (9.6 and later) logs them where that is not the storage engine."""
+    told = variables(session, ("innodb_native_foreign_keys",)).values()
+    if [value.upper() for value in told] == ["OFF"]:
+        return
+    for name, structure in structures.items():
+        rows = session.query(
+            f"SHOW CREATE TABLE {_quoted(structure)}", tolerate=(*DENIED, NO_TABLE, BUSY),
+            doing=f"looking at table {name}",
+        )  # fmt: skip
+        for row in rows if isinstance(rows, list) else ():
+            for key in _CASCADE.findall(str(row[1])):
+                yield warned("cascades", table=name, key=key, **session.facts)
 
 
 def tables(structures: Structures) -> Iterator[Finding]:

@@ -233,6 +233,29 @@ def test_tables(shop: MysqlServer) -> None:
     assert any(f.code == "mysql.one_chunk" and "shop.named" in f.sentence for f in found)
 
 
+def test_changes_that_foreign_keys_make(shop: MysqlServer) -> None:
+    """MySQL 9.6 and later has them in its log, and lets the storage engine follow them again if it
+    is told so at its start."""
+    shop.run(
+        "CREATE TABLE shop.items (id INT PRIMARY KEY, part INT, CONSTRAINT part_of "
+        "FOREIGN KEY (part) REFERENCES shop.orders (id) ON DELETE SET NULL)",
+        "CREATE TABLE shop.plain (id INT PRIMARY KEY, part INT, "
+        "FOREIGN KEY (part) REFERENCES shop.orders (id))",
+        "INSERT INTO shop.orders VALUES (1, 'x')",
+        "INSERT INTO shop.items VALUES (1, 1)",
+    )
+    one = Capture(shop, "shop")
+    try:
+        one.caught_up()
+        shop.run("DELETE FROM shop.orders")
+        logged = {event.schema.name for event in one.caught_up()} == {"shop.orders", "shop.items"}
+        assert logged == (not shop.is_mariadb and shop.version >= (9, 6))
+        assert codes(findings(shop)) == ([] if logged else [("warning", "cascades")])
+    finally:
+        one.close()
+        shop.run("DROP TABLE shop.items, shop.plain")
+
+
 @pytest.mark.parametrize(
     ("options", "words", "say"),
     [

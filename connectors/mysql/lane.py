@@ -53,6 +53,11 @@ class Lane:
         for setting in _SETTINGS:
             self.session.query(setting, doing="setting the connection up")
 
+    @property
+    def exact(self) -> bool:
+        """Whether the server tells exactly which part of its log a snapshot shows."""
+        return self._server.mariadb
+
     def begin(self, structure: Structure) -> tuple[Place, str]:
         """Begin a transaction with a snapshot; the gate behind all that it can see, and the GTIDs
         that it sees for sure, on MySQL. A table whose engine has no snapshots is held against

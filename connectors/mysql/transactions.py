@@ -66,6 +66,11 @@ class Consumed:
         tag = f":{mine.tag}" if mine.tag else ""
         return Begun(f"{mine.sid}{tag}:{mine.number}", mine.committed_at_us)
 
+    @property
+    def begun(self) -> Gtid | None:
+        """MySQL's GTID of the transaction that is under way; None where it has none."""
+        return self._begun if isinstance(self._begun, Gtid) and self._begun.number else None
+
     def end(self) -> None:
         """The transaction that began is consumed."""
         begun, self._begun = self._begun, None

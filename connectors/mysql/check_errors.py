@@ -88,14 +88,14 @@ CHECK_ERRORS: Final[dict[str, tuple[str, str]]] = {
     "semi_sync_wait": (
         (
             "Commits wait for a semi-synchronous replica before they can be seen "
-            "(AFTER_SYNC), and the position has no GTIDs: where that takes {seconds:g} s and "
+            "(AFTER_SYNC), and the position has no GTIDs: where that takes {seconds} s and "
             "longer, a snapshot may pass a change by."
         ),
         "{statement}, or SET GLOBAL gtid_mode = ON in its steps and choose position: gtid.",
     ),
     "retention_short": (
         (
-            "The server keeps its binary log for {hours:g} hours: a pipeline that does not run for "
+            "The server keeps its binary log for {hours} hours: a pipeline that does not run for "
             "longer loses its place."
         ),
         SETTING,

@@ -85,7 +85,7 @@ def _semi_sync(config: MysqlConfig, known: Server, settings: Variables) -> Itera
         variable = f"rpl_semi_sync_{name}_wait_point"
         if enabled and settings.get(variable, "").upper() == "AFTER_SYNC":
             statement = f"SET GLOBAL {variable} = 'AFTER_COMMIT'"
-            yield warned("semi_sync_wait", seconds=RECENT_S, statement=statement)
+            yield warned("semi_sync_wait", seconds=f"{RECENT_S:g}", statement=statement)
 
 
 def _retention(settings: Variables) -> Iterator[Finding]:
@@ -93,7 +93,9 @@ def _retention(settings: Variables) -> Iterator[Finding]:
     if kept_s is not None and kept_s < HOURS_MIN * 3600:
         in_seconds = "binlog_expire_logs_seconds" in settings
         setting = "binlog_expire_logs_seconds = 604800" if in_seconds else "expire_logs_days = 7"
-        yield warned("retention_short", hours=kept_s / 3600, statement=f"SET GLOBAL {setting}")
+        yield warned(
+            "retention_short", hours=f"{kept_s / 3600:g}", statement=f"SET GLOBAL {setting}"
+        )
     elif kept_s is not None:
         yield passed("retention", f"The binary log is kept for {kept_s / DAY_S:g} days.")
     else:

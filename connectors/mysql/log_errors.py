@@ -94,7 +94,7 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The server does not have all transactions that the position has.",
         "Point host at a server that has them, or wait until it has; else " + RECONCILE,
     ),
-    "catalog_busy": (
+    "catalog.busy": (
         "Tables are altered all the time: their structure at one place in the log is not found.",
         "Nothing to do: the pipeline tries again.",
     ),

@@ -125,7 +125,7 @@ class Starter:
             if same:
                 return end, again
             listed = again
-        raise error("catalog_busy")
+        raise error("catalog.busy")
 
     def _beginning(self, query: Session, known: Server, end: Status) -> tuple[Consumed, Place]:
         """Where a pipeline begins that has no position: at the log's end."""

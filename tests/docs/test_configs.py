@@ -79,7 +79,8 @@ def test_compose_mounts_what_exists(worker: dict[str, Any]) -> None:
             exists = (DOCKER / source).exists() if "/" in source else source in compose["volumes"]
             assert exists, volume
     assert compose["services"]["postgres"]["command"][-1] == "wal_level=logical"
-    assert worker["depends_on"]["postgres"]["condition"] == "service_healthy"
+    for server in ("postgres", "mysql"):
+        assert worker["depends_on"][server]["condition"] == "service_healthy"
     assert (DOCKER / worker["build"]["context"] / worker["build"]["dockerfile"]).exists()
 
 

@@ -14,6 +14,7 @@ from ensign_core.run.retry import waits
 from tests.services.mysql import MysqlServer
 
 FOLDER = Path(__file__).parents[2] / "connectors" / "mysql"
+SHOP = FOLDER.parents[1] / "docker" / "shop_mysql.sql"
 README = (FOLDER / "README.md").read_text()
 CODES = README.partition("## When it waits")[2].partition("## The code")[0]
 
@@ -56,6 +57,21 @@ def test_the_grants_are_all_that_a_source_needs(mysql: MysqlServer) -> None:
     finally:
         mysql.drop_database("shop")
         mysql.new_user("cdc", "cdc")
+
+
+def test_the_shop_of_docker_can_be_captured(mysql: MysqlServer) -> None:
+    mysql.run("CREATE DATABASE shop", "CREATE USER 'ensign'@'%' IDENTIFIED BY 'ensign'")
+    try:
+        text = re.sub("^--.*", "", SHOP.read_text(), flags=re.MULTILINE)
+        mysql.run(*filter(str.strip, text.split(";")))
+        config = MysqlConfig(
+            type="mysql", host=mysql.host, port=mysql.port, user="ensign", password="ensign",
+            databases=["shop"],
+        )  # fmt: skip
+        assert all(f.level == "pass" for f in CONNECTOR.check(config, "shop"))
+    finally:
+        mysql.run("DROP USER 'ensign'@'%'")
+        mysql.drop_database("shop")
 
 
 def test_links_lead_somewhere() -> None:

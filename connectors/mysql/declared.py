@@ -84,7 +84,10 @@ def wire(
         code, meta, special = Type.VECTOR, 4, ""
     if "compressed" in rest:
         code = Type.BLOB_COMPRESSED if code == Type.BLOB else Type.VARCHAR_COMPRESSED
-    unsigned = "unsigned" in rest
+        # The byte before the value that says how it is stored.
+        meta += code == Type.VARCHAR_COMPRESSED
+    # So table maps have a YEAR.
+    unsigned = "unsigned" in rest or kind == "year"
     return WireColumn(name, int(code), meta, nullable, unsigned, charset, labels, special)
 
 
@@ -126,6 +129,8 @@ def resized(column: WireColumn, charset: str) -> WireColumn:
     found = column._replace(charset=charset)
     if column.type == Type.STRING and not column.labels:
         return found._replace(meta=_string_meta(string_meta(column.meta)[1] * width))
+    if column.type == Type.VARCHAR_COMPRESSED:
+        return found._replace(meta=(column.meta - 1) * width + 1)
     return found._replace(meta=column.meta * width) if column.type == Type.VARCHAR else found
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from connectors.mysql import events as log_events
-from connectors.mysql.bounds import Damaged
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.cursor import Cursor
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.errors import error
 from connectors.mysql.events import TYPE_AT
 from connectors.mysql.gathering import KINDS, MARKER, Gathering
@@ -76,7 +76,7 @@ class Stream(Gathering):
         self._cursor = Cursor(place)
         self._start = place
         self._id = ""
-        self._grouped = False
+        self._grouped = self._undone = False
         self.gate: Place | None = None
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
@@ -93,16 +93,16 @@ class Stream(Gathering):
             log_events.MARIADB_GTID: self._gtid,
             log_events.QUERY: self._query,
             log_events.QUERY_COMPRESSED: self._query,
-            log_events.TABLE_MAP: self._advanced(self.map_rows),
+            log_events.TABLE_MAP: self.map_rows,
             log_events.XID: self._commit,
             log_events.XA_PREPARE: self._xa_prepare,
             log_events.TRANSACTION_PAYLOAD: self._payload,
             log_events.INCIDENT: self._incident,
         }
         for kind in KINDS:
-            handlers[kind] = self._advanced(self.take_rows)
+            handlers[kind] = self.take_rows
         for kind in PLAIN_OF_COMPRESSED:
-            handlers[kind] = self._advanced(self.take_compressed)
+            handlers[kind] = self.take_compressed
         return handlers
 
     @property
@@ -185,6 +185,7 @@ class Stream(Gathering):
                 found = self._log.events()
                 if not found:
                     return taken
+                self._cursor.foresee(found[-1])
                 self._queue = iter(found)
 
     def _handle(self, event: bytes) -> None:
@@ -194,7 +195,7 @@ class Stream(Gathering):
                 handler(event)
             elif self._inner is None:
                 self._moved(event)
-        except Damaged as damaged:
+        except DamagedError as damaged:
             raise error("stream_damaged", what=str(damaged)) from None
 
     def _moved(self, event: bytes) -> None:
@@ -220,13 +221,6 @@ class Stream(Gathering):
             self._cursor.heartbeat(event)
             self._stand()
 
-    def _advanced(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        def taken(event: bytes) -> None:
-            self._advance(event)
-            take(event)
-
-        return taken
-
     def _advance(self, event: bytes) -> None:
         # An event within another has no place of its own.
         if self._inner is None:
@@ -242,6 +236,7 @@ class Stream(Gathering):
         begun = self.consumed.begin(event)
         self._open(event, begun.id, begun.committed_at)
         self._grouped, self._muted = begun.grouped, begun.prepared
+        self._undone = begun.undone
 
     def _open(self, event: bytes, name: str, committed_at: int | None) -> None:
         """A transaction begins with this event."""
@@ -271,7 +266,7 @@ class Stream(Gathering):
             self._extra(Op.COMMIT, MARKER)
         self._tx = None
         self._skip = 0
-        self._marked = self._muted = self._grouped = False
+        self._marked = self._muted = self._grouped = self._undone = False
         self.consumed.end()
         self.place = self._cursor.here
         if self._runs and self._runs[-1].start == len(self._ops):
@@ -283,9 +278,9 @@ class Stream(Gathering):
 
     def _query(self, event: bytes) -> None:
         if event[TYPE_AT] == log_events.QUERY and begins_transaction(event):
-            self._advance(event)
             self._grouped = True
             if self._tx is None:
+                self._advance(event)
                 self._open(event, "", None)
             return
         found = query(event)
@@ -299,7 +294,8 @@ class Stream(Gathering):
         elif verb == b"XA":
             self._xa(found, event)
         elif verb not in (b"SAVEPOINT", b"ROLLBACK", b"RELEASE"):
-            self._statement(found)
+            if not self._undone:
+                self._statement(found)
             if not self._grouped:
                 self._commit(event)
 

@@ -134,7 +134,7 @@ def resized(column: WireColumn, charset: str) -> WireColumn:
     return found._replace(meta=column.meta * width) if column.type == Type.VARCHAR else found
 
 
-def ordering_of(column: WireColumn, collation: str) -> str:
+def ordering_of(column: WireColumn, collation: str, *, mariadb: bool) -> str:
     """How a key's column sorts: ``int`` by value, ``bytes``, ``padded`` (bytes, with spaces behind
     them up to the column's length), or `UNORDERED`."""
     real, length = (column.type, column.meta)
@@ -150,6 +150,9 @@ def ordering_of(column: WireColumn, collation: str) -> str:
         return "bytes"
     if column.charset not in ("utf8mb4", "utf8mb3", "utf8", "ascii"):
         return UNORDERED
-    if collation in ("utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb3_nopad_bin"):
-        return "bytes"
-    return "padded" if collation.endswith("_bin") else UNORDERED
+    if not collation.endswith("_bin"):
+        return UNORDERED
+    if "_nopad_" not in collation and collation != "utf8mb4_0900_bin":
+        return "padded"
+    # MariaDB sorts a CHAR of these with its padding and compares it without.
+    return UNORDERED if mariadb and real == Type.STRING else "bytes"

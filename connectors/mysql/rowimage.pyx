@@ -296,14 +296,14 @@ cdef class RowDecoder:
     cdef int _put_patched(
         self, Text *text, Py_ssize_t index, const uint8_t *data, Py_ssize_t size
     ) except -1:
-        """JSON as changes to the old value. Where the old image lacks that, nobody knows the new
-        one."""
+        """JSON as changes to the old value. Where the old image lacks that (a MINIMAL one), nobody
+        knows the new one, and it is not unchanged."""
         cdef const Value *old = &self.olds[index]
         cdef Py_ssize_t start
         if old.data == NULL:
             if old.size == _NULL:
                 raise DamagedError("changes to a JSON value that is null")
-            return _put_kind(text, c'u')
+            raise DamagedError("changes to a JSON value that is not there")
         start = begin(text, c't', 2 * old.size)
         put_json_patched(text, old.data, old.size, data, size)
         return end_value(text, start)

@@ -62,9 +62,8 @@ class Stream(Gathering):
         partial: Partial | None,
     ) -> None:
         routes = Routes(tables, snapshots, remembers=consumed.mode == "file" and not mariadb)
-        super().__init__(config, tables, snapshots, context, routes, mariadb=mariadb)
+        super().__init__(config, tables, snapshots, context, routes, consumed, mariadb=mariadb)
         self._log = log
-        self.consumed = consumed
         self._prepared = prepared
         self.place = place
         self._replayed = partial

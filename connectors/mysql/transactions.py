@@ -14,8 +14,8 @@ from connectors.mysql.events import MARIADB_GTID, TYPE_AT
 from connectors.mysql.gtid_events import (
     PREPARED_XA,
     ROLLBACK_ALTER,
-    START_ALTER,
     STANDALONE,
+    START_ALTER,
     Gtid,
     MariadbGtid,
     gtid,
@@ -65,6 +65,11 @@ class Consumed:
             return Begun("", mine.committed_at_us)
         tag = f":{mine.tag}" if mine.tag else ""
         return Begun(f"{mine.sid}{tag}:{mine.number}", mine.committed_at_us)
+
+    @property
+    def begun(self) -> Gtid | None:
+        """MySQL's GTID of the transaction that is under way; None where it has none."""
+        return self._begun if isinstance(self._begun, Gtid) and self._begun.number else None
 
     def end(self) -> None:
         """The transaction that began is consumed."""

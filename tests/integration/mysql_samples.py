@@ -7,10 +7,13 @@ server, in groups whose values the server prints by the same expression, which `
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
+from ensign_core.rows import Value
 from tests.services.mysql import MysqlServer
 
 SHOWN: Final = {
@@ -325,3 +328,40 @@ def kinds(server: MysqlServer) -> list[Kind]:
         found += texts(charset)
     found += _shapes()
     return found + list(_of_mariadb(server.version) if server.is_mariadb else _of_mysql())
+
+
+def printed(kind: Kind, value: Any) -> Value:
+    """What the server prints as a value of a row is written."""
+    match kind.group:
+        case "numbers":
+            return re.sub(r"^0+(?=\d)", "", str(value))
+        case "floats":
+            return float32(value) if kind.declared.startswith("float") else float_text(value)
+        case "bits":
+            width = re.search(r"\d+", kind.declared)
+            assert width is not None
+            return str(value).rjust(int(width[0]), "0")
+        case "vectors":
+            data = bytes.fromhex(value)
+            items = struct.unpack(f"<{len(data) // 4}f", data)
+            return "[" + ",".join(map(float32, items)) + "]"
+        case "shapes" | "unreadable":
+            return bytes.fromhex(value)
+        case "bytes":
+            return value if isinstance(value, bytes) else str(value).encode()
+        case _:
+            return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def float_text(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
+def float32(value: float) -> str:
+    """The shortest text that reads back as the same float of 32 bits."""
+    for digits in range(1, 9):
+        text = format(value, f".{digits}g")
+        with suppress(OverflowError):
+            if struct.unpack("<f", struct.pack("<f", float(text)))[0] == value:
+                return float_text(float(text))
+    return float_text(float(format(value, ".9g")))

@@ -8,7 +8,6 @@ import json
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +22,7 @@ from connectors.mysql.types import logical, native
 from ensign_core.change import Batch, Op
 from ensign_core.formats import formatter
 from ensign_core.rows import Value
-from tests.integration.mysql_samples import SHOWN, Kind, kinds
+from tests.integration.mysql_samples import SHOWN, Kind, kinds, printed
 from tests.services.mysql import MysqlServer
 from tests.services.mysql_capture import Capture
 from tests.services.postgres_capture import fold
@@ -39,8 +38,6 @@ WORDS: Final = (
     "geometrycollection",
 )  # fmt: skip
 """Names of types that MariaDB does not list as keywords."""
-
-RAW: Final = frozenset(("bytes", "shapes"))
 
 TABLE_MAP: Final = 19
 MAGIC_SIZE: Final = 4
@@ -62,8 +59,11 @@ class Mode(NamedTuple):
             cls("MINIMAL", "FULL", True),
             cls("MINIMAL", "NOBLOB", False),
         ]
-        only = [cls("NO_LOG", "MINIMAL", False), cls("NO_LOG", "FULL", True)]
-        return found + only if server.is_mariadb else found
+        if server.is_mariadb:
+            found += [cls("NO_LOG", "MINIMAL", False), cls("NO_LOG", "FULL", True)]
+            if server.version >= (11, 4):
+                found.append(cls("MINIMAL", "FULL_NODUP", False))
+        return found
 
     def begin(self, server: MysqlServer, connection: Any) -> None:
         """Of this connection from now on, and of the server."""
@@ -184,43 +184,6 @@ class Matrix:
             session.close()
         assert found is not None
         return found
-
-
-def printed(kind: Kind, value: Any) -> Value:
-    """What the server prints as a value of a row is written."""
-    match kind.group:
-        case "numbers":
-            return re.sub(r"^0+(?=\d)", "", str(value))
-        case "floats":
-            return float32(value) if kind.declared.startswith("float") else float_text(value)
-        case "bits":
-            width = re.search(r"\d+", kind.declared)
-            assert width is not None
-            return str(value).rjust(int(width[0]), "0")
-        case "vectors":
-            data = bytes.fromhex(value)
-            items = struct.unpack(f"<{len(data) // 4}f", data)
-            return "[" + ",".join(map(float32, items)) + "]"
-        case "shapes" | "unreadable":
-            return bytes.fromhex(value)
-        case "bytes":
-            return value if isinstance(value, bytes) else str(value).encode()
-        case _:
-            return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def float_text(value: float) -> str:
-    return repr(value).removesuffix(".0")
-
-
-def float32(value: float) -> str:
-    """The shortest text that reads back as the same float of 32 bits."""
-    for digits in range(1, 9):
-        text = format(value, f".{digits}g")
-        with suppress(OverflowError):
-            if struct.unpack("<f", struct.pack("<f", float(text)))[0] == value:
-                return float_text(float(text))
-    return float_text(float(format(value, ".9g")))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ START_S_MAX = 20.0
 LIFE_S_MAX = 1.5
 END_S_MAX = 240.0
 END_S_EACH = 5.0
-"""How long the last life may take, and longer for each one before it: the load goes on meanwhile."""
+"""How long the last life may take, and how much longer for each one before it."""
 
 
 def schedule() -> list[str]:

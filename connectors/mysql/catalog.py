@@ -13,12 +13,13 @@ from connectors.mysql.session import Row, Session, literal
 from connectors.mysql.structures import Structure
 
 _TABLES: Final = """
-SELECT table_schema, table_name, engine, table_rows, table_collation FROM information_schema.tables
+SELECT table_schema, table_name, engine, table_rows, table_collation, table_type
+FROM information_schema.tables
 WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND {where}
 """
 _COLUMNS: Final = """
 SELECT table_schema, table_name, column_name, column_type, is_nullable, character_set_name,
-       collation_name
+       collation_name, generation_expression
 FROM information_schema.columns WHERE {where}
 ORDER BY table_schema, table_name, ordinal_position
 """
@@ -34,6 +35,17 @@ WHERE level = 'Column' AND {where}
 
 TRANSACTIONAL: Final = frozenset(("innodb", "tokudb", "rocksdb", "ndbcluster"))
 """Engines whose rows a consistent snapshot shows."""
+
+VERSIONED: Final = "SYSTEM VERSIONED"
+_PERIOD: Final = ("ROW START", "ROW END")
+"""Expressions of the columns that say since when and until when a row is the current one."""
+
+_UNNAMED_PERIOD: Final = tuple(
+    (name, "timestamp(6)", "NO", None, None, expression)
+    for name, expression in zip(("row_start", "row_end"), _PERIOD, strict=True)
+)
+"""Columns of a table with system versioning (MariaDB) that has not named them itself: they are in
+its row images and nowhere in the catalog; the second is a part of its primary key."""
 
 _VALID: Final = re.compile(r"json_valid\(`((?:[^`]|``)*)`\)", re.IGNORECASE)
 
@@ -76,12 +88,15 @@ class Catalog:
         keys = self._by_table(_KEYS, where, listed)
         documents = self._documents(where) if self._mariadb else frozenset[str]()
         found = {}
-        for place, (_, _, engine, rows, collation) in listed.items():
+        for place, (_, _, engine, rows, collation, kind) in listed.items():
+            if kind == VERSIONED:
+                _add_period(columns[place], keys[place])
             structure = self._structure(place, columns[place], keys[place], documents)
             structure = replace(
                 structure,
                 transactional=str(engine).lower() in TRANSACTIONAL,
                 charset=str(collation or "").partition("_")[0].replace("binary", ""),
+                versioned=kind == VERSIONED,
             )
             found[structure.name] = Listed(structure, None if rows is None else int(rows))
         return found
@@ -112,14 +127,30 @@ class Catalog:
             wire(
                 column, kind, charset, nullable=nullable == "YES", mariadb=self._mariadb,
                 document=f"{database}.{name}.{column}" in documents,
-            )
-            for column, kind, nullable, charset, _ in columns
+            )._replace(generated=self._mariadb and _left_out(expression))
+            for column, kind, nullable, charset, _, expression in columns
         ]  # fmt: skip
         places = {column.name: index for index, column in enumerate(wires)}
         key = tuple(places[row[0]] for row in keys if row[0] in places)
         ordering = tuple(
             # A prefix of a value does not tell values apart in the index's order.
-            UNORDERED if row[1] else ordering_of(wires[at], str(columns[at][4] or ""))
+            UNORDERED
+            if row[1]
+            else ordering_of(wires[at], str(columns[at][4] or ""), mariadb=self._mariadb)
             for row, at in zip(keys, key, strict=True)
         )
         return Structure(database, name, tuple(wires), key, ordering)
+
+
+def _add_period(columns: list[Row], keys: list[Row]) -> None:
+    if any(row[5] == _PERIOD[1] for row in columns):
+        return
+    columns += _UNNAMED_PERIOD
+    if keys:
+        keys.append((_UNNAMED_PERIOD[1][0], None))
+
+
+def _left_out(expression: str | None) -> bool:
+    """Whether MariaDB leaves a column of this expression out of the images of updates: from some
+    version on it does so with all that are computed, whatever ``binlog_row_image`` says."""
+    return bool(expression) and expression not in _PERIOD

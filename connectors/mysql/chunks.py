@@ -264,6 +264,8 @@ def _select(
         # On lines of its own: a comment in it ends there.
         filters.append(f"(\n{where}\n)")
     text = f"SELECT {listed} FROM {_table(structure)}"  # noqa: S608
+    if structure.versioned:
+        text += " FOR SYSTEM_TIME ALL"
     if filters:
         text += f" WHERE {' AND '.join(filters)}"
     if rows:

@@ -84,7 +84,10 @@ def wire(
         code, meta, special = Type.VECTOR, 4, ""
     if "compressed" in rest:
         code = Type.BLOB_COMPRESSED if code == Type.BLOB else Type.VARCHAR_COMPRESSED
-    unsigned = "unsigned" in rest
+        # The byte before the value that says how it is stored.
+        meta += code == Type.VARCHAR_COMPRESSED
+    # So table maps have a YEAR.
+    unsigned = "unsigned" in rest or kind == "year"
     return WireColumn(name, int(code), meta, nullable, unsigned, charset, labels, special)
 
 
@@ -126,10 +129,12 @@ def resized(column: WireColumn, charset: str) -> WireColumn:
     found = column._replace(charset=charset)
     if column.type == Type.STRING and not column.labels:
         return found._replace(meta=_string_meta(string_meta(column.meta)[1] * width))
+    if column.type == Type.VARCHAR_COMPRESSED:
+        return found._replace(meta=(column.meta - 1) * width + 1)
     return found._replace(meta=column.meta * width) if column.type == Type.VARCHAR else found
 
 
-def ordering_of(column: WireColumn, collation: str) -> str:
+def ordering_of(column: WireColumn, collation: str, *, mariadb: bool) -> str:
     """How a key's column sorts: ``int`` by value, ``bytes``, ``padded`` (bytes, with spaces behind
     them up to the column's length), or `UNORDERED`."""
     real, length = (column.type, column.meta)
@@ -145,6 +150,9 @@ def ordering_of(column: WireColumn, collation: str) -> str:
         return "bytes"
     if column.charset not in ("utf8mb4", "utf8mb3", "utf8", "ascii"):
         return UNORDERED
-    if collation in ("utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb3_nopad_bin"):
-        return "bytes"
-    return "padded" if collation.endswith("_bin") else UNORDERED
+    if not collation.endswith("_bin"):
+        return UNORDERED
+    if "_nopad_" not in collation and collation != "utf8mb4_0900_bin":
+        return "padded"
+    # MariaDB sorts a CHAR of these with its padding and compares it without.
+    return UNORDERED if mariadb and real == Type.STRING else "bytes"

@@ -292,7 +292,8 @@ cdef class RowDecoder:
     cdef int _put_patched(
         self, Text *text, Py_ssize_t index, const uint8_t *data, Py_ssize_t size
     ) except -1:
-        """JSON as changes to the old value."""
+        """JSON as changes to the old value. Where the old image lacks that (a MINIMAL one), nobody
+        knows the new one, and it is not unchanged."""
         cdef const Value *old = &self.olds[index]
         cdef Py_ssize_t start
         if old.data == NULL:

@@ -39,7 +39,8 @@ class Structure:
     """A table's columns in the order of row images, and the indexes of its key's columns, in the
     key's order. ``transactional``: whether a consistent snapshot shows its rows; ``ordering``: how
     each of the key's columns sorts (see `connectors.mysql.snapshot.comparable`); ``charset``: that
-    of text columns that are added without one."""
+    of text columns that are added without one; ``versioned``: rows that were changed or deleted
+    stay in it as rows of their own (MariaDB's system versioning)."""
 
     database: str
     table: str
@@ -48,6 +49,7 @@ class Structure:
     ordering: tuple[str, ...] = ()
     transactional: bool = True
     charset: str = ""
+    versioned: bool = False
 
     @property
     def name(self) -> str:
@@ -64,12 +66,11 @@ class Structure:
 
     def keep(self, columns: ColumnsConfig | None) -> tuple[int, ...] | None:
         """The indexes of the captured columns; None where that is all of them."""
-        if columns is None:
-            return None
         kept = tuple(
             index
             for index, column in enumerate(self.columns)
-            if index in self.key or columns.captures(self.name, column.name)
+            if index in self.key
+            or not (column.generated or (columns and not columns.captures(self.name, column.name)))
         )
         return None if len(kept) == len(self.columns) else kept
 
@@ -99,6 +100,8 @@ class Structure:
             found["transactional"] = False
         if self.charset:
             found["charset"] = self.charset
+        if self.versioned:
+            found["versioned"] = True
         return json.dumps(found, separators=(",", ":")).encode()
 
 
@@ -106,13 +109,14 @@ def decode(piece: bytes) -> Structure:
     """What `Structure.encode` wrote. Raises ValueError, KeyError or TypeError for anything else."""
     found = json.loads(piece)
     columns = []
-    for name, kind, meta, nullable, unsigned, charset, labels, special in found["columns"]:
+    for name, kind, meta, nullable, unsigned, charset, labels, *rest in found["columns"]:
         columns.append(
-            WireColumn(name, kind, meta, nullable, unsigned, charset, tuple(labels), special)
+            WireColumn(name, kind, meta, nullable, unsigned, charset, tuple(labels), *rest)
         )
     return Structure(
         found["database"], found["table"], tuple(columns), tuple(found["key"]),
         tuple(found["ordering"]), found.get("transactional", True), found.get("charset", ""),
+        found.get("versioned", False),
     )  # fmt: skip
 
 

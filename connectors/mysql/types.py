@@ -103,9 +103,11 @@ def _of_bytes(column: WireColumn) -> str:
         if not column.charset:
             return f"binary({length})"
         return f"char({length // character_bytes_max(column.charset)})"
+    # A compressed value has a byte more, which says how.
+    length = column.meta - (column.type == Type.VARCHAR_COMPRESSED)
     if not column.charset:
-        return f"varbinary({column.meta})"
-    return f"varchar({column.meta // character_bytes_max(column.charset)})"
+        return f"varbinary({length})"
+    return f"varchar({length // character_bytes_max(column.charset)})"
 
 
 def logical(column: WireColumn) -> Logical:

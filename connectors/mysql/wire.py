@@ -58,7 +58,8 @@ class WireColumn(NamedTuple):
     ``charset`` is the server's name of the column's charset, empty for bytes. ``labels`` are those
     of ENUM and SET. ``special`` is what the binlog does not tell, where it matters: ``json``
     (MariaDB, text), ``uuid``, ``inet4``, ``inet6``, ``vector`` (MariaDB, bytes), ``boolean`` (a
-    TINY of width 1), else empty.
+    TINY of width 1), else empty. ``generated``: its values are computed, and this server leaves
+    them out of row images.
     """
 
     name: str
@@ -69,6 +70,7 @@ class WireColumn(NamedTuple):
     charset: str = ""
     labels: tuple[str, ...] = ()
     special: str = ""
+    generated: bool = False
 
 
 def string_meta(meta: int) -> tuple[int, int]:

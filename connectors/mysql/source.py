@@ -179,6 +179,9 @@ class MysqlSource:
         self._untold = False
         state: State = "snapshot" if self._snapshots.tables else "streaming"
         self._context.progress(state=state, position=str(self._stream.place))
+        if not self._snapshots.pending:
+            # Who asked for no more than that calls nothing afterwards.
+            self._progress.tell(self._snapshots, self._returned_at)
         return batch
 
     def _whole(self) -> bool:

@@ -13,7 +13,7 @@ from connectors.mysql.position import Place
 from connectors.mysql.session import Session, server
 from connectors.mysql.watch import Warnings, Watch
 from ensign_core.errors import EnsignError
-from ensign_core.plugin import Signal
+from ensign_core.plugin import Signal, SnapshotProgress
 from tests.services.mysql import CDC, MysqlServer
 from tests.services.mysql_capture import Capture, captures
 from tests.services.postgres_capture import Told, fold
@@ -135,6 +135,10 @@ def test_what_an_operator_asks_for_in_vain(
 ) -> None:
     one = capture()
     mysql.run(f"CREATE TABLE {database_of(one)}.orders (id INT PRIMARY KEY)")
+    one.caught_up()
+    done = one.told.facts["snapshot"]
+    assert isinstance(done, SnapshotProgress)
+    assert done.tables_done == done.tables
     one.told.asked.append(Signal(1, "snapshot", ("*.orders",), where="nope <"))
     one.caught_up()
     (warning,) = warnings(one.told)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+from connectors.mysql import charsets
 from connectors.mysql.bounds import Damaged, parses, part
 from connectors.mysql.collations import charset_of
 from connectors.mysql.compressed import inflated
@@ -44,6 +45,14 @@ class Statement(NamedTuple):
     sql_mode: int | None
     error: int
     thread_id: int
+
+    @property
+    def text(self) -> str:
+        """The statement in letters, as far as it can be read."""
+        try:
+            return charsets.decode(self.charset or "utf8mb4", self.statement).decode()
+        except (ValueError, LookupError):
+            return self.statement.decode("utf-8", "replace")
 
 
 def begins_transaction(event: bytes) -> bool:

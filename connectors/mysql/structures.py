@@ -39,7 +39,8 @@ class Structure:
     """A table's columns in the order of row images, and the indexes of its key's columns, in the
     key's order. ``transactional``: whether a consistent snapshot shows its rows; ``ordering``: how
     each of the key's columns sorts (see `connectors.mysql.snapshot.comparable`); ``charset``: that
-    of text columns that are added without one."""
+    of text columns that are added without one. ``sure``: it is the one where the stream stands; one
+    that is not must be told by a table map before it is used."""
 
     database: str
     table: str
@@ -48,6 +49,7 @@ class Structure:
     ordering: tuple[str, ...] = ()
     transactional: bool = True
     charset: str = ""
+    sure: bool = True
 
     @property
     def name(self) -> str:
@@ -97,6 +99,8 @@ class Structure:
         }
         if not self.transactional:
             found["transactional"] = False
+        if not self.sure:
+            found["sure"] = False
         if self.charset:
             found["charset"] = self.charset
         return json.dumps(found, separators=(",", ":")).encode()
@@ -113,6 +117,7 @@ def decode(piece: bytes) -> Structure:
     return Structure(
         found["database"], found["table"], tuple(columns), tuple(found["key"]),
         tuple(found["ordering"]), found.get("transactional", True), found.get("charset", ""),
+        found.get("sure", True),
     )  # fmt: skip
 
 
@@ -124,6 +129,8 @@ def structure_of(found: TableMap, known: Structure | None) -> Structure:
         assert known is not None
         columns = tuple(map(_told, known.columns, range(len(known.columns)), repeat(found)))
         return replace(known, columns=columns)
+    if known is not None:
+        known = replace(known, sure=True)
     by_name = {} if known is None else {column.name: column for column in known.columns}
     columns = tuple(
         _told(_specially(name, by_name.get(name), found, i), i, found)
@@ -177,6 +184,28 @@ def alike(known: WireColumn, kind: int, meta: int) -> bool:
         return False
     # An older form of a type with fractions has no metadata.
     return meta == known.meta or kind in _ALIKE
+
+
+_MEANINGS: Final = ("json", "boolean")
+"""What is special of a column and changes nothing of how its values are decoded."""
+
+
+def agree(one: Structure, other: Structure) -> bool:
+    """Whether rows are decoded alike by both, but for what only the catalog tells: how a key sorts,
+    and what a type means beyond its values."""
+    return _decoding(one) == _decoding(other)
+
+
+def _decoding(structure: Structure) -> tuple[list[WireColumn], list[str]]:
+    columns = [
+        column._replace(
+            type=_ALIKE.get(column.type, column.type),
+            nullable=True,
+            special="" if column.special in _MEANINGS else column.special,
+        )
+        for column in structure.columns
+    ]
+    return columns, [structure.columns[i].name for i in structure.key]
 
 
 def fits(structure: Structure, found: TableMap) -> bool:

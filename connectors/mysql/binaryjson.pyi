@@ -1,11 +1,10 @@
 """JSON documents of MySQL, as its binary log has them, to the text that the server shows.
 
 The compiled modules call ``put_json`` and ``put_json_patched``, which append to a text; when they
-raise, what they have appended by then is for the caller to take off.
+raise `JsonError`, what they have appended by then is for the caller to take off.
 """
 
-class JsonError(ValueError):
-    """Bytes that are no document, or no change of one. Says nothing of the values."""
+from connectors.mysql.jsondiff import JsonError as JsonError
 
 def json_text(data: bytes) -> bytes:
     """A document in binary JSON as UTF-8, byte for byte what ``SELECT`` of the column prints. No

@@ -1,4 +1,4 @@
-"""Reading the bytes of an event within their bounds, and what is raised for bytes no server sends.
+"""Reading the bytes of an event within their bounds.
 
 Packed integers are MySQL's length-encoded ones (MySQL Source Code Documentation, "Integer Types").
 """
@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
+
+from connectors.mysql.damage import DamagedError
 
 EVENT_BYTES_MAX: Final = (1 << 30) + (1 << 20)
 """The most that an event may have, decompressed too: the servers' own limit, 1 GiB, and room for
@@ -21,24 +23,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Damaged(ValueError):  # noqa: N818  # Says what the bytes are.
-    """Bytes that are cut short, contradict themselves, fail their checksum, or are of a form that
-    is not known. The text says which and where, and never what the bytes are; whoever reads the
-    stream makes an error with a code of it."""
-
-
 def parses(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A function that reads one kind of event: whatever it stumbles over is `Damaged`."""
+    """A function that reads one kind of event: whatever it stumbles over is `DamagedError`."""
 
     def decorate(parse: Callable[P, R]) -> Callable[P, R]:
         @wraps(parse)
         def bounded(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return parse(*args, **kwargs)
-            except Damaged:
+            except DamagedError:
                 raise
             except (struct.error, IndexError, ValueError):
-                raise Damaged(f"{what} that is cut short or wrong inside") from None
+                raise DamagedError(f"{what} that is cut short or wrong inside") from None
 
         return bounded
 
@@ -49,7 +45,7 @@ def part(data: bytes, at: int, size: int) -> bytes:
     """The ``size`` bytes from ``at`` on, all of them."""
     end = at + size
     if size < 0 or at < 0 or end > len(data):
-        raise Damaged("a field that is longer than what holds it")
+        raise DamagedError("a field that is longer than what holds it")
     return data[at:end]
 
 
@@ -64,7 +60,7 @@ def packed(data: bytes, at: int) -> tuple[int, int]:
         return int.from_bytes(part(data, at + 1, 3), "little"), at + 4
     if first == 254:
         return _uint64.unpack_from(data, at + 1)[0], at + 9
-    raise Damaged("a packed integer of an unknown form")
+    raise DamagedError("a packed integer of an unknown form")
 
 
 def packed_part(data: bytes, at: int) -> tuple[bytes, int]:

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import zlib
 
-from connectors.mysql.bounds import EVENT_BYTES_MAX, Damaged, part
+from connectors.mysql.bounds import EVENT_BYTES_MAX, part
+from connectors.mysql.damage import DamagedError
 
 
 def inflated(data: bytes) -> bytes:
     """What was compressed; memory is bounded by the length that is told, `EVENT_BYTES_MAX` at
     most."""
     if not data or data[0] & 0xF8 != 0x80 or not 1 <= data[0] & 7 <= 4:
-        raise Damaged("a compressed part of an unknown form")
+        raise DamagedError("a compressed part of an unknown form")
     size_bytes = data[0] & 7
     size = int.from_bytes(part(data, 1, size_bytes), "big")
     if size > EVENT_BYTES_MAX:
-        raise Damaged("a compressed part of more than 1 GiB")
+        raise DamagedError("a compressed part of more than 1 GiB")
     inflating = zlib.decompressobj()
     try:
         # One byte more shows what is longer than it says.
         found = inflating.decompress(memoryview(data)[1 + size_bytes :], size + 1)
     except zlib.error:
-        raise Damaged("a compressed part that cannot be decompressed") from None
+        raise DamagedError("a compressed part that cannot be decompressed") from None
     if len(found) != size or not inflating.eof:
-        raise Damaged("a compressed part that is not as long as it says")
+        raise DamagedError("a compressed part that is not as long as it says")
     return found

@@ -5,7 +5,7 @@ is byte 4, which is all that the hot path asks of a header. Beside it are `state
 `gtid_events`, `tablemap`, `rowevents` (all that hold rows) and `payload` (compressed transactions).
 
 Formats: MySQL Source Code Documentation, "Binlog Event" and libs/mysql/binlog/event; MariaDB
-Knowledge Base, "Replication Protocol". All functions raise `Damaged` for what is cut or wrong.
+Knowledge Base, "Replication Protocol". All functions raise `DamagedError` for what is cut or wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import re
 import struct
 from typing import Final, NamedTuple
 
-from connectors.mysql.bounds import Damaged, packed, parses, part
+from connectors.mysql.bounds import packed, parses, part
+from connectors.mysql.damage import DamagedError
 
 HEADER_SIZE: Final = 19
 TYPE_AT: Final = 4
@@ -100,7 +101,7 @@ class FormatDescription(NamedTuple):
     def post_header_length(self, kind: int) -> int:
         """How many bytes of a fixed form come first in the body of an event of this type."""
         if not 0 < kind <= len(self.post_header_lengths):
-            raise Damaged(f"a type of event that the format description does not list: {kind}")
+            raise DamagedError(f"a type of event that the format description does not list: {kind}")
         return self.post_header_lengths[kind - 1]
 
 
@@ -115,7 +116,7 @@ def describes_checksums(version: bytes) -> bool:
 def format_description(event: bytes) -> FormatDescription:
     binlog_version, name, _, header_size = _description.unpack_from(event, HEADER_SIZE)
     if binlog_version != 4 or header_size != HEADER_SIZE:
-        raise Damaged(f"a binlog of version {binlog_version}")
+        raise DamagedError(f"a binlog of version {binlog_version}")
     version = name.partition(b"\0")[0]
     lengths, checksum = event[HEADER_SIZE + _description.size :], None
     if describes_checksums(version):

@@ -1,11 +1,3 @@
-class Refused(Exception):  # noqa: N818  # Says what the server did.
-    """The server's ERR packet: its error number and SQLSTATE. Its text is not kept, since it may
-    hold anything."""
-
-    number: int
-    sqlstate: str
-    def __init__(self, number: int, sqlstate: str) -> None: ...
-
 class Framer:
     """Events out of the packets that follow a COM_BINLOG_DUMP or COM_BINLOG_DUMP_GTID.
 
@@ -37,6 +29,6 @@ class Framer:
         least one if there is one. Each is its header and body, without the four bytes of the
         checksum, which was right; the size in its header still counts them.
 
-        Raises `Damaged` for what is no packet or event, or has a wrong checksum or sequence number,
-        and `Refused` for the server's ERR packet; both only when the events before it were taken,
-        and again from then on."""
+        Raises `DamagedError` for what is no packet or event, or has a wrong checksum or sequence
+        number, and `ServerError` for the server's ERR packet; both only when the events before it
+        were taken, and again from then on."""

@@ -20,7 +20,8 @@ from ensign_core.rows.text cimport data_of, new_bytes, resize
 
 from zlib import crc32
 
-from connectors.mysql.bounds import EVENT_BYTES_MAX, Damaged
+from connectors.mysql.bounds import EVENT_BYTES_MAX
+from connectors.mysql.damage import DamagedError, ServerError
 from connectors.mysql.events import describes_checksums
 
 cdef enum:
@@ -39,13 +40,6 @@ cdef enum:
     _OK = 0x00
     _EOF = 0xFE
     _ERR = 0xFF
-
-
-class Refused(Exception):
-    def __init__(self, number, sqlstate):
-        super().__init__(number, sqlstate)
-        self.number = number
-        self.sqlstate = sqlstate
 
 
 cdef inline uint32_t _uint24(const uint8_t *at) noexcept:
@@ -109,7 +103,7 @@ cdef class Framer:
                     break
                 size += PyBytes_GET_SIZE(event)
                 found.append(event)
-        except (Damaged, Refused) as failure:
+        except (DamagedError, ServerError) as failure:
             # The events before it are good; whoever took them meets it with the next call.
             self._failure = failure
             if not found:
@@ -127,17 +121,17 @@ cdef class Framer:
         if there < _HEAD + 1:
             # The shortest packet has one byte; an empty one comes only as the last of several.
             if there == _HEAD and _uint24(at) == 0:
-                raise Damaged("an empty packet")
+                raise DamagedError("an empty packet")
             return None
         length = _uint24(at)
         if length == 0:
-            raise Damaged("an empty packet")
+            raise DamagedError("an empty packet")
         if there < _HEAD + length and length <= _WHOLE_MAX:
             return None
         self._numbered(at[3])
         if length > _WHOLE_MAX:
             if at[_HEAD] != _OK:
-                raise Damaged("a large packet without an event")
+                raise DamagedError("a large packet without an event")
             self._start += _HEAD + 1
             self._begin(length - 1, length == _PACKET_MAX)
             return self._gathered()
@@ -148,7 +142,7 @@ cdef class Framer:
 
     cdef int _numbered(self, uint8_t sequence) except -1:
         if sequence != self._sequence:
-            raise Damaged("a packet out of sequence")
+            raise DamagedError("a packet out of sequence")
         self._sequence += 1
         return 0
 
@@ -161,8 +155,8 @@ cdef class Framer:
             state = b"HY000"
             if length >= 9 and payload[3] == c'#':
                 state = payload[4:9]
-            raise Refused(payload[1] | payload[2] << 8, state.decode("ascii", "replace"))
-        raise Damaged("a packet of an unknown kind")
+            raise ServerError(payload[1] | payload[2] << 8, state.decode("ascii", "replace"))
+        raise DamagedError("a packet of an unknown kind")
 
     cdef int _begin(self, Py_ssize_t size, bint goes_on) except -1:
         self._payload = new_bytes(NULL, size)
@@ -197,9 +191,9 @@ cdef class Framer:
         """What an event says of its own size, before more of it than a packet is held."""
         cdef Py_ssize_t size = _uint32(data + 9)
         if size > EVENT_BYTES_MAX:
-            raise Damaged("an event of more than 1 GiB")
+            raise DamagedError("an event of more than 1 GiB")
         if self._size + self._missing > size:
-            raise Damaged("an event that is not as long as it says")
+            raise DamagedError("an event that is not as long as it says")
         return 0
 
     cdef bytes _large(self):
@@ -210,7 +204,7 @@ cdef class Framer:
         self._payload = NULL
         try:
             if size >= _EVENT_HEAD and data[4] == _FORMAT_DESCRIPTION:
-                raise Damaged("a format description of this size")
+                raise DamagedError("a format description of this size")
             tail = self._tail(data, size)
             if tail:
                 checksum = _uint32(data + size - tail)
@@ -225,7 +219,7 @@ cdef class Framer:
         """How many bytes at an event's end are its checksum; the event's own size is checked."""
         cdef Py_ssize_t tail = _CHECKSUM if self.checksums else 0
         if size < _EVENT_HEAD + tail or _uint32(data + 9) != <uint32_t> size:
-            raise Damaged("an event that is not as long as it says")
+            raise DamagedError("an event that is not as long as it says")
         return tail
 
     cdef bytes _event(self, const uint8_t *data, Py_ssize_t size):
@@ -242,19 +236,19 @@ cdef class Framer:
         changed the event on its way."""
         cdef uint8_t algorithm = 0
         if size < _DESCRIPTION_MIN + 1 + _CHECKSUM or _uint32(data + 9) != <uint32_t> size:
-            raise Damaged("a format description that is not as long as it says")
+            raise DamagedError("a format description that is not as long as it says")
         version = data[_VERSION_AT:_VERSION_AT + _VERSION_SIZE]
         if not describes_checksums(version.partition(b"\0")[0]):
             self.checksums = False
             return PyBytes_FromStringAndSize(<const char *> data, size)
         algorithm = data[size - _CHECKSUM - 1]
         if algorithm > 1 and algorithm != 255:
-            raise Damaged("checksums of an unknown algorithm")
+            raise DamagedError("checksums of an unknown algorithm")
         self.checksums = algorithm == 1
         event = PyBytes_FromStringAndSize(<const char *> data, size - _CHECKSUM)
         return self._verified(event, _uint32(data + size - _CHECKSUM), self.checksums)
 
     cdef bytes _verified(self, bytes event, uint32_t checksum, bint has_one):
         if has_one and <uint32_t> crc32(event) != checksum:
-            raise Damaged(f"an event of type {event[4]} whose checksum is wrong")
+            raise DamagedError(f"an event of type {event[4]} whose checksum is wrong")
         return event

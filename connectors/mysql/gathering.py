@@ -12,7 +12,16 @@ from connectors.mysql.errors import error
 from connectors.mysql.events import TYPE_AT
 from connectors.mysql.position import Snapshots
 from connectors.mysql.routes import ROUTE_AT, ROUTE_END, Routes
-from connectors.mysql.rowevents import DELETES, INSERTS, UPDATES, decompressed, rows_head
+from connectors.mysql.rowevents import (
+    DELETE_ROWS,
+    DELETES,
+    INSERTS,
+    UPDATE_ROWS,
+    UPDATES,
+    WRITE_ROWS,
+    decompressed,
+    rows_head,
+)
 from connectors.mysql.snapshot import judge
 from connectors.mysql.tables import Route, Tables
 from ensign_core.change import Batch, Op, Position, Run, Schema, Tx
@@ -29,6 +38,11 @@ KINDS: Final = {
     **dict.fromkeys(DELETES, (Op.DELETE, rowimage.DELETE)),
     log_events.PARTIAL_UPDATE_ROWS: (Op.UPDATE, rowimage.PARTIAL_UPDATE),
 }
+
+PLAIN_HEADS: Final = frozenset((WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS))
+EXTRA_AT: Final = 27
+"""Rows events as servers of today write them, and where the length of their further data stands,
+which counts itself: `rows_head` in short."""
 
 MARKER: Final = Schema("ensign.transaction", (("database", "ensign"), ("table", "transaction")), ())
 """The schema of the begin and the commit of transactions: no columns."""
@@ -150,7 +164,10 @@ class Gathering:
             return
         kind = event[TYPE_AT]
         op, image = KINDS[kind]
-        at = rows_head(event, self._lengths[kind]).at
+        if kind in PLAIN_HEADS and len(event) > EXTRA_AT + 2:
+            at = EXTRA_AT + (event[EXTRA_AT] | event[EXTRA_AT + 1] << 8)
+        else:
+            at = rows_head(event, self._lengths[kind]).at
         start = len(self._bodies)
         if not self._marked:
             self._lead_in(route)

@@ -11,7 +11,8 @@ import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from connectors.mysql.bounds import Damaged, parses, part
+from connectors.mysql.bounds import parses, part
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import GTID_TAGGED, HEADER_SIZE, TYPE_AT, Xa
 from connectors.mysql.gtids import GtidPosition, GtidSet, uuid_text
 
@@ -108,7 +109,7 @@ def _tagged(event: bytes) -> Gtid:
     fields = _Fields(event, HEADER_SIZE)
     version, size = fields.unsigned(), fields.unsigned()
     if version != 1 or size > len(event) - HEADER_SIZE:
-        raise Damaged("a GTID with a tag of an unknown form")
+        raise DamagedError("a GTID with a tag of an unknown form")
     end = HEADER_SIZE + size
     fields.unsigned()
     sid, tag, number, logged, committed = b"", "", 0, None, None
@@ -129,7 +130,7 @@ def _tagged(event: bytes) -> Gtid:
         else:
             break
     if not sid or number <= 0:
-        raise Damaged("a GTID with a tag that lacks its number")
+        raise DamagedError("a GTID with a tag that lacks its number")
     return Gtid(_known_uuid(sid), tag, number, logged if committed is None else committed, logged)
 
 

@@ -13,7 +13,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Self
 
-from connectors.mysql.bounds import Damaged, parses, part
+from connectors.mysql.bounds import parses, part
+from connectors.mysql.damage import DamagedError
 
 NUMBER_MAX: Final = (1 << 63) - 2
 """The servers' own limit."""
@@ -47,14 +48,14 @@ class GtidSet:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Of the server's or the user's text, in any order. Raises `Damaged`."""
+        """Of the server's or the user's text, in any order. Raises `DamagedError`."""
         found = cls()
         for source in re.sub(r"\s", "", text).lower().split(","):
             if not source:
                 continue
             sid, *parts = source.split(":")
             if not _SID.fullmatch(sid) or not parts:
-                raise Damaged("a text that is no GTID set")
+                raise DamagedError("a text that is no GTID set")
             found._parse_source(uuid_text(bytes.fromhex(sid.replace("-", ""))), parts)
         return found
 
@@ -64,13 +65,13 @@ class GtidSet:
             interval = _INTERVAL.fullmatch(text)
             if interval is None:
                 if not _TAG.fullmatch(text):
-                    raise Damaged("a text that is no GTID set")
+                    raise DamagedError("a text that is no GTID set")
                 tag = text
                 continue
             first = int(interval[1])
             last = int(interval[2] or first)
             if not 0 < first <= NUMBER_MAX or last > NUMBER_MAX:
-                raise Damaged("a GTID set with a number that no transaction has")
+                raise DamagedError("a GTID set with a number that no transaction has")
             self.add_interval(sid, tag, first, last + 1)
 
     def add(self, sid: str, tag: str, number: int) -> None:
@@ -84,7 +85,7 @@ class GtidSet:
     def add_interval(self, sid: str, tag: str, first: int, end: int) -> None:
         """Add the numbers from ``first`` to before ``end``."""
         if first < 1 or end > NUMBER_MAX + 1:
-            raise Damaged("a number that no transaction has")
+            raise DamagedError("a number that no transaction has")
         if end <= first:
             return
         bounds = self._bounds.setdefault((sid, tag), [])
@@ -175,7 +176,7 @@ class GtidSet:
     @classmethod
     @parses("a GTID set")
     def decode(cls, data: bytes) -> Self:
-        """The inverse of `encode`; raises `Damaged`, for bytes behind the set too."""
+        """The inverse of `encode`; raises `DamagedError`, for bytes behind the set too."""
         found = cls()
         (count,) = _uint64.unpack_from(data)
         tagged, at = count >> 56 == 1, 8
@@ -189,18 +190,18 @@ class GtidSet:
                 tag = part(data, at + 1, size).decode("ascii")
                 at += 1 + size
                 if data[at - 1 - size] & 1 or (tag and not _TAG.fullmatch(tag)):
-                    raise Damaged("a GTID set with a tag that is none")
+                    raise DamagedError("a GTID set with a tag that is none")
             (intervals,) = _uint64.unpack_from(data, at)
             numbers = part(data, at + 8, intervals * _interval.size)
             at += 8 + len(numbers)
             end = 0
             for first, behind in _interval.iter_unpack(numbers):
                 if first <= end or behind <= first:
-                    raise Damaged("a GTID set whose intervals do not rise")
+                    raise DamagedError("a GTID set whose intervals do not rise")
                 end = behind
                 found.add_interval(sid, tag, first, end)
         if at != len(data):
-            raise Damaged("a GTID set with something behind it")
+            raise DamagedError("a GTID set with something behind it")
         return found
 
 
@@ -219,7 +220,7 @@ class GtidPosition:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Of ``domain-server-sequence``, separated by commas. Raises `Damaged`."""
+        """Of ``domain-server-sequence``, separated by commas. Raises `DamagedError`."""
         found = cls()
         for item in re.sub(r"\s", "", text).split(","):
             if not item:
@@ -227,9 +228,9 @@ class GtidPosition:
             match = _DOMAIN.fullmatch(item)
             numbers = [int(digits) for digits in match.groups()] if match else []
             if not numbers or max(numbers[:2]) >> 32 or numbers[2] >> 64:
-                raise Damaged("a text that is no GTID position")
+                raise DamagedError("a text that is no GTID position")
             if numbers[0] in found._last:
-                raise Damaged("a GTID position with a domain twice")
+                raise DamagedError("a GTID position with a domain twice")
             found.advance(*numbers)
         return found
 

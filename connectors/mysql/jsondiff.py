@@ -30,7 +30,7 @@ _LEG: Final = re.compile(
 
 
 class JsonError(ValueError):
-    """Bytes that are no document, or no change of one."""
+    """Bytes that are no document, or no change of one. Says nothing of the values."""
 
 
 def patched(document: Tree, changes: bytes, tree_of: Callable[[bytes], Tree]) -> bytes:

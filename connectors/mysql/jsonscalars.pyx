@@ -119,7 +119,7 @@ cdef int put_opaque(
     put(text, b'"base64:type', 12)
     put_number(text, type)
     put_byte(text, c':')
-    # Lines of 76 characters, as in MIME, which the server does not ask for and does not prevent.
+    # The server breaks base64 into lines of 76 characters, as MIME does.
     raw = PyBytes_FromStringAndSize(<const char *> data, size)
     put_bytes(text, encodebytes(raw)[:-1].replace(b"\n", b"\\n"))
     return put_byte(text, c'"')

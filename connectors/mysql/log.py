@@ -17,7 +17,6 @@ from uuid import UUID
 import pymysql
 
 from connectors.mysql import framing
-from connectors.mysql.bounds import Damaged
 from connectors.mysql.commands import (
     HEARTBEATS_V2,
     START_OF_FILE,
@@ -28,6 +27,7 @@ from connectors.mysql.commands import (
     settings,
 )
 from connectors.mysql.config import MysqlConfig
+from connectors.mysql.damage import DamagedError, ServerError
 from connectors.mysql.errors import by_number, error
 from connectors.mysql.position import Place
 from connectors.mysql.session import Server, Session
@@ -136,9 +136,9 @@ class Log:
             return first
         try:
             found = self._framer.events(EVENTS_BYTES)
-        except framing.Refused as refused:
+        except ServerError as refused:
             raise by_number(refused.number, **self._session.facts, doing="streaming") from None
-        except Damaged as damaged:
+        except DamagedError as damaged:
             raise error("stream_damaged", what=str(damaged)) from None
         if not found and self._framer.ended:
             raise error("connection_lost", **self._session.facts)

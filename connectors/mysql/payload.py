@@ -11,7 +11,8 @@ from typing import Final
 
 import zstandard
 
-from connectors.mysql.bounds import EVENT_BYTES_MAX, Damaged, packed, parses, part
+from connectors.mysql.bounds import EVENT_BYTES_MAX, packed, parses, part
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import HEADER_SIZE
 
 ZSTD, NONE = 0, 255
@@ -28,14 +29,14 @@ def inner_events(event: bytes) -> Iterator[bytes]:
     fields, at = _fields(event)
     data = memoryview(event)[at:]
     if len(data) != fields.get(_SIZE, len(data)):
-        raise Damaged("a TRANSACTION_PAYLOAD that is not as long as it says")
+        raise DamagedError("a TRANSACTION_PAYLOAD that is not as long as it says")
     algorithm = fields.get(_ALGORITHM, NONE)
     if algorithm == ZSTD:
         blocks = _decompressed(data, fields.get(_UNCOMPRESSED_SIZE))
     elif algorithm == NONE:
         blocks = (bytes(data[at : at + _STEP]) for at in range(0, len(data), _STEP))
     else:
-        raise Damaged(f"a TRANSACTION_PAYLOAD of an unknown compression: {algorithm}")
+        raise DamagedError(f"a TRANSACTION_PAYLOAD of an unknown compression: {algorithm}")
     return _split(blocks)
 
 
@@ -63,9 +64,9 @@ def _decompressed(data: memoryview, size: int | None) -> Iterator[bytes]:
                 found += len(block)
                 yield block
     except zstandard.ZstdError:
-        raise Damaged("a TRANSACTION_PAYLOAD that cannot be decompressed") from None
+        raise DamagedError("a TRANSACTION_PAYLOAD that cannot be decompressed") from None
     if size is not None and found != size:
-        raise Damaged("a TRANSACTION_PAYLOAD that is not as long as it says when decompressed")
+        raise DamagedError("a TRANSACTION_PAYLOAD that is not as long as it says when decompressed")
 
 
 def _split(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -83,11 +84,11 @@ def _split(blocks: Iterator[bytes]) -> Iterator[bytes]:
             if have - at >= HEADER_SIZE:
                 need = _size.unpack_from(data, at)[0]
                 if not HEADER_SIZE <= need <= EVENT_BYTES_MAX:
-                    raise Damaged("an event in a TRANSACTION_PAYLOAD of an impossible length")
+                    raise DamagedError("an event in a TRANSACTION_PAYLOAD of an impossible length")
             if have - at < need:
                 break
             yield data[at : at + need]
             at += need
         parts, have = [data[at:]], have - at
     if have:
-        raise Damaged("a TRANSACTION_PAYLOAD that ends inside an event")
+        raise DamagedError("a TRANSACTION_PAYLOAD that ends inside an event")

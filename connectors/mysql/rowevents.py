@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from connectors.mysql.bounds import Damaged, packed, parses, part
+from connectors.mysql.bounds import packed, parses, part
 from connectors.mysql.compressed import inflated
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import HEADER_SIZE, PARTIAL_UPDATE_ROWS, TYPE_AT
 from connectors.mysql.tablemap import COLUMNS_MAX
 
@@ -65,10 +66,10 @@ def rows_head(event: bytes, post_header_length: int) -> RowsHead:
         # Further data: its length counts itself.
         (size,) = _uint16.unpack_from(event, at - 2)
         if size < 2:
-            raise Damaged("a rows event with further data of no length")
+            raise DamagedError("a rows event with further data of no length")
         at += size - 2
     if at >= len(event):
-        raise Damaged("a rows event that is cut short")
+        raise DamagedError("a rows event that is cut short")
     return RowsHead(table_id, flags, at)
 
 
@@ -80,7 +81,7 @@ def decompressed(event: bytes, post_header_length: int) -> bytes:
     plain = PLAIN_OF_COMPRESSED[kind]
     columns, at = packed(event, rows_head(event, post_header_length).at)
     if columns > COLUMNS_MAX:
-        raise Damaged("a rows event of more columns than a table can have")
+        raise DamagedError("a rows event of more columns than a table can have")
     at += (columns + 7) // 8 * (2 if plain in UPDATES else 1)
     rows = inflated(event[at:])
     size = (at + len(rows)).to_bytes(4, "little")

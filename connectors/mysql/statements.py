@@ -11,9 +11,10 @@ import struct
 from typing import Final, NamedTuple
 
 from connectors.mysql import charsets
-from connectors.mysql.bounds import Damaged, parses, part
+from connectors.mysql.bounds import parses, part
 from connectors.mysql.collations import charset_of
 from connectors.mysql.compressed import inflated
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import HEADER_SIZE, QUERY_COMPRESSED, TYPE_AT
 
 _head = struct.Struct("<IIBHH")
@@ -35,9 +36,10 @@ _NO_DATABASES: Final = 254
 
 
 class Statement(NamedTuple):
-    """``statement`` is in ``charset`` (the session's ``character_set_client``; empty where the
-    event does not tell), ``sql_mode`` as the server's bits: 4 is ANSI_QUOTES. ``error`` is what it
-    failed with at the server, after it changed something; 0 else."""
+    """``statement`` is in ``charset``, the session's ``character_set_client``: empty where the
+    event does not tell it, or tells of one that nobody knows. ``sql_mode`` has the server's bits: 4
+    is ANSI_QUOTES. ``error`` is what it failed with at the server, after it changed something; 0
+    else."""
 
     database: str
     statement: bytes
@@ -74,12 +76,18 @@ def query(event: bytes) -> Statement:
     database = part(event, at, database_size).decode()
     at += database_size
     if event[at]:
-        raise Damaged("a QUERY whose database's name does not end")
+        raise DamagedError("a QUERY whose database's name does not end")
     statement = event[at + 1 :]
     if event[TYPE_AT] == QUERY_COMPRESSED:
         statement = inflated(statement)
-    charset = charset_of(collation) if collation else ""
-    return Statement(database, statement, charset, sql_mode, error, thread_id)
+    return Statement(database, statement, _charset_of(collation), sql_mode, error, thread_id)
+
+
+def _charset_of(collation: int) -> str:
+    try:
+        return charset_of(collation)
+    except LookupError:
+        return ""
 
 
 def _session(status: bytes) -> tuple[int | None, int]:
@@ -114,7 +122,7 @@ def _size(code: int, status: bytes, at: int) -> int | None:
         for _ in range(status[at] if status[at] != _NO_DATABASES else 0):
             end = status.find(b"\0", end) + 1
             if not end:
-                raise Damaged("a QUERY whose list of databases does not end")
+                raise DamagedError("a QUERY whose list of databases does not end")
         return end - at
     if code == _ALTER:
         # A number follows where the statement ends an ALTER that was logged in two parts.

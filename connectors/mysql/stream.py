@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from connectors.mysql import events as log_events
-from connectors.mysql.bounds import Damaged
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.cursor import Cursor
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.errors import error
 from connectors.mysql.events import TYPE_AT
 from connectors.mysql.gathering import KINDS, MARKER, Gathering
@@ -93,16 +93,16 @@ class Stream(Gathering):
             log_events.MARIADB_GTID: self._gtid,
             log_events.QUERY: self._query,
             log_events.QUERY_COMPRESSED: self._query,
-            log_events.TABLE_MAP: self._advanced(self.map_rows),
+            log_events.TABLE_MAP: self.map_rows,
             log_events.XID: self._commit,
             log_events.XA_PREPARE: self._xa_prepare,
             log_events.TRANSACTION_PAYLOAD: self._payload,
             log_events.INCIDENT: self._incident,
         }
         for kind in KINDS:
-            handlers[kind] = self._advanced(self.take_rows)
+            handlers[kind] = self.take_rows
         for kind in PLAIN_OF_COMPRESSED:
-            handlers[kind] = self._advanced(self.take_compressed)
+            handlers[kind] = self.take_compressed
         return handlers
 
     @property
@@ -185,6 +185,7 @@ class Stream(Gathering):
                 found = self._log.events()
                 if not found:
                     return taken
+                self._cursor.foresee(found[-1])
                 self._queue = iter(found)
 
     def _handle(self, event: bytes) -> None:
@@ -194,7 +195,7 @@ class Stream(Gathering):
                 handler(event)
             elif self._inner is None:
                 self._moved(event)
-        except Damaged as damaged:
+        except DamagedError as damaged:
             raise error("stream_damaged", what=str(damaged)) from None
 
     def _moved(self, event: bytes) -> None:
@@ -219,13 +220,6 @@ class Stream(Gathering):
         if self._tx is None and self._kept is None:
             self._cursor.heartbeat(event)
             self._stand()
-
-    def _advanced(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        def taken(event: bytes) -> None:
-            self._advance(event)
-            take(event)
-
-        return taken
 
     def _advance(self, event: bytes) -> None:
         # An event within another has no place of its own.
@@ -283,9 +277,9 @@ class Stream(Gathering):
 
     def _query(self, event: bytes) -> None:
         if event[TYPE_AT] == log_events.QUERY and begins_transaction(event):
-            self._advance(event)
             self._grouped = True
             if self._tx is None:
+                self._advance(event)
                 self._open(event, "", None)
             return
         found = query(event)

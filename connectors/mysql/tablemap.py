@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-from connectors.mysql.bounds import Damaged, packed, packed_part, parses, part
+from connectors.mysql.bounds import packed, packed_part, parses, part
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import HEADER_SIZE
 from connectors.mysql.wire import Type, string_meta
 
 COLUMNS_MAX: Final = 4096
 """The servers' own limit for a table."""
+
+REMEMBERED_MAX: Final = 256
+"""Table maps whose reading is remembered."""
 
 _LONG: Final = 8
 """Length of the post-header whose table id has six bytes; in a shorter one it has four."""
@@ -79,24 +84,29 @@ class TableMap(NamedTuple):
     metadata: Metadata
 
 
-@parses("a TABLE_MAP")
 def table_map(event: bytes, post_header_length: int, mariadb: bool) -> TableMap:
     """``post_header_length`` is the format description's for TABLE_MAP. The servers differ in which
-    columns some of the metadata counts, so ``mariadb`` says which of them wrote it."""
+    columns some of the metadata counts, so ``mariadb`` says which of them wrote it. What a table's
+    map says is remembered, since it comes again with every transaction."""
+    return _table_map(event[HEADER_SIZE:], post_header_length, mariadb)
+
+
+@lru_cache(REMEMBERED_MAX)
+@parses("a TABLE_MAP")
+def _table_map(body: bytes, post_header_length: int, mariadb: bool) -> TableMap:
     id_size = 6 if post_header_length >= _LONG else 4
-    table_id = int.from_bytes(part(event, HEADER_SIZE, id_size), "little")
-    at = HEADER_SIZE + post_header_length
-    database, at = packed_part(event, at)
-    table, at = packed_part(event, at + 1)
-    types, at = packed_part(event, at + 1)
+    table_id = int.from_bytes(part(body, 0, id_size), "little")
+    database, at = packed_part(body, post_header_length)
+    table, at = packed_part(body, at + 1)
+    types, at = packed_part(body, at + 1)
     if len(types) > COLUMNS_MAX:
-        raise Damaged("a TABLE_MAP of more columns than a table can have")
-    packed_metas, at = packed_part(event, at)
+        raise DamagedError("a TABLE_MAP of more columns than a table can have")
+    packed_metas, at = packed_part(body, at)
     metas = _metas(types, packed_metas)
-    nulls = part(event, at, (len(types) + 7) // 8)
+    nulls = part(body, at, (len(types) + 7) // 8)
     nullable = tuple(bool(nulls[i >> 3] >> (i & 7) & 1) for i in range(len(types)))
     at += len(nulls)
-    metadata = _Reader(_real_types(types, metas), mariadb).read(event, at)
+    metadata = _Reader(_real_types(types, metas), mariadb).read(body, at)
     return TableMap(table_id, database.decode(), table.decode(), types, metas, nullable, metadata)
 
 
@@ -112,7 +122,7 @@ def _metas(types: bytes, data: bytes) -> tuple[int, ...]:
         else:
             metas.append(0)
     if at != len(data):
-        raise Damaged("a TABLE_MAP whose types do not fit their metadata")
+        raise DamagedError("a TABLE_MAP whose types do not fit their metadata")
     return tuple(metas)
 
 
@@ -126,7 +136,7 @@ def _real_types(types: bytes, metas: Sequence[int]) -> list[int]:
 def _bits(data: bytes, count: int) -> Iterator[bool]:
     """The first ``count`` bits, from each byte's upper end."""
     if len(data) < (count + 7) // 8:
-        raise Damaged("a TABLE_MAP whose bits are fewer than its columns")
+        raise DamagedError("a TABLE_MAP whose bits are fewer than its columns")
     return (bool(data[i >> 3] << (i & 7) & 0x80) for i in range(count))
 
 
@@ -153,7 +163,7 @@ class _Reader:
     def of_type(self, wanted: int) -> list[int]:
         return [i for i, kind in enumerate(self.types) if kind == wanted]
 
-    def read(self, event: bytes, at: int) -> Metadata:
+    def read(self, body: bytes, at: int) -> Metadata:
         readers: dict[int, Callable[[bytes], None]] = {
             1: self._signedness,
             2: lambda data: self._default_collations(self.characters, data),
@@ -169,9 +179,9 @@ class _Reader:
             12: self._visibility,
             13: lambda data: self._spread("dimensions", self.of_type(Type.VECTOR), data, 0),
         }
-        while at < len(event):
-            number = event[at]
-            data, at = packed_part(event, at + 1)
+        while at < len(body):
+            number = body[at]
+            data, at = packed_part(body, at + 1)
             if number in readers:
                 readers[number](data)
         return Metadata(**self.fields)  # type: ignore[arg-type]  # Each reader's field has its type.
@@ -181,7 +191,7 @@ class _Reader:
     ) -> None:
         """Spread values of some columns over all; what is there of other columns stays."""
         if len(values) != len(columns):
-            raise Damaged(f"a TABLE_MAP whose {field} are not as many as its columns")
+            raise DamagedError(f"a TABLE_MAP whose {field} are not as many as its columns")
         found = list(self.fields.get(field, (rest,) * self.count))
         for column, value in zip(columns, values, strict=True):
             found[column] = value
@@ -201,7 +211,7 @@ class _Reader:
         the columns that the field is about."""
         default, *others = _numbers(data)
         if len(others) % 2:
-            raise Damaged("a TABLE_MAP whose charsets are not pairs")
+            raise DamagedError("a TABLE_MAP whose charsets are not pairs")
         found = [default] * len(columns)
         for index, collation in zip(others[::2], others[1::2], strict=True):
             found[index] = collation
@@ -237,8 +247,8 @@ class _Reader:
 
     def _checked_key(self, columns: list[int], prefixes: list[int] | None) -> None:
         if any(column >= self.count for column in columns):
-            raise Damaged("a TABLE_MAP whose key is of a column that it lacks")
+            raise DamagedError("a TABLE_MAP whose key is of a column that it lacks")
         prefixes = [0] * len(columns) if prefixes is None else prefixes
         if len(prefixes) != len(columns):
-            raise Damaged("a TABLE_MAP whose key's columns are not pairs")
+            raise DamagedError("a TABLE_MAP whose key's columns are not pairs")
         self.fields["key"], self.fields["prefixes"] = tuple(columns), tuple(prefixes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("postgres", "json")
+NAMES = ("postgres", "mysql", "json")
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.mysql import events as e
 from connectors.mysql import gtid_events as g
-from connectors.mysql.bounds import Damaged
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import FilePlace, Xa
 from connectors.mysql.gtids import GtidPosition
 from connectors.mysql.rowevents import (
@@ -53,7 +53,7 @@ def test_what_a_file_begins_with(name: str) -> None:
     assert description.mariadb == is_mariadb(name)
     assert tuple(map(description.post_header_length, (e.TABLE_MAP, WRITE_ROWS))) == (8, 10)
     assert description.post_header_length(e.QUERY) == 13
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         description.post_header_length(200)
 
 
@@ -100,6 +100,7 @@ def test_statements(name: str) -> None:
     assert create.sql_mode is not None
     assert not create.sql_mode & ANSI_QUOTES
     chinese = next(s for s in found if "你".encode("gbk") in s.statement)
+    assert (create.charset, chinese.charset) == ("utf8mb4", "gbk")
     assert chinese.statement.decode("gbk") == "CREATE TABLE `你` (a INT) COMMENT '好'"
     assert found[0].database == "d1"
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from connectors.mysql.bounds import Damaged
+from connectors.mysql.damage import DamagedError, ServerError
 from connectors.mysql.events import FORMAT_DESCRIPTION, ROTATE, XID
-from connectors.mysql.framing import Framer, Refused
+from connectors.mysql.framing import Framer
 from tests.fixtures.mysql import NAMES, events, framed, packets
 from tests.plain import binlog
 
@@ -101,7 +101,7 @@ def test_memory_stays_bounded_by_what_came() -> None:
 )
 def test_a_further_packet_of_an_event_that_is_too_long(size: int, why: str) -> None:
     event = bytes(9) + size.to_bytes(4, "little") + bytes(binlog.PACKET_MAX - 14)
-    with pytest.raises(Damaged, match=why):
+    with pytest.raises(DamagedError, match=why):
         list(fed(Framer(False), b"\xff\xff\xff\1\0" + event + b"\x10\0\0\2"))
 
 
@@ -125,7 +125,7 @@ def test_what_the_server_refuses() -> None:
     # What came before it is given out first.
     assert len(framer.events()) == 1
     for _ in range(2):
-        with pytest.raises(Refused) as raised:
+        with pytest.raises(ServerError) as raised:
             framer.events()
     assert (raised.value.number, raised.value.sqlstate) == (1236, "HY000")
     assert "text" not in str(raised.value)
@@ -189,18 +189,18 @@ def flipped(data: bytes, at: int) -> bytes:
     ],
 )
 def test_what_no_server_sends(payloads: list[bytes], why: str) -> None:
-    with pytest.raises(Damaged, match=why):
+    with pytest.raises(DamagedError, match=why):
         received(*payloads)
 
 
 @pytest.mark.parametrize("size", [20, binlog.PACKET_MAX + 20])
 def test_a_lost_packet(size: int) -> None:
     data = binlog.packets(b"\0" + CRC32, 1) + binlog.packets(b"\0" + xid(size), 3)
-    with pytest.raises(Damaged, match="out of sequence"):
+    with pytest.raises(DamagedError, match="out of sequence"):
         list(fed(Framer(True), data))
     first = binlog.packets(b"\0" + xid(binlog.PACKET_MAX + 20), 1)
     at = 4 + binlog.PACKET_MAX + 3
-    with pytest.raises(Damaged, match="out of sequence"):
+    with pytest.raises(DamagedError, match="out of sequence"):
         list(fed(Framer(True), first[:at] + b"\7" + first[at + 1 :]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.mysql.bounds import Damaged
+from connectors.mysql.damage import DamagedError
 from connectors.mysql.events import TABLE_MAP
 from connectors.mysql.tablemap import Metadata, TableMap, table_map
 from connectors.mysql.wire import Type, string_meta
@@ -199,5 +199,5 @@ def test_more_columns_than_a_byte_counts() -> None:
     ],
 )
 def test_maps_that_contradict_themselves(event: bytes) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         read(event)

@@ -15,7 +15,7 @@ from connectors.mysql.edits import Edit
 from connectors.mysql.words import Name, Reader, Word, split
 
 _INDEXES: Final = ("index", "key", "unique", "fulltext", "spatial", "foreign", "check")
-_OF_PARTITIONS: Final = ("drop", "truncate", "exchange", "discard", "import", "convert")
+_OF_PARTITIONS: Final = ("drop", "truncate", "exchange", "import", "convert")
 """What is done to partitions so that rows come or go without events."""
 
 

@@ -67,7 +67,8 @@ class Ahead:
         if asked != self._last:
             # A server sends a statement before it is done with it; its locks last until then.
             self._query.query(
-                f"SELECT 1 FROM {quoted(database)}.{quoted(table)} LIMIT 0", tolerate=IN_THE_WAY
+                f"SELECT 1 FROM {quoted(database)}.{quoted(table)} LIMIT 0",  # noqa: S608
+                tolerate=IN_THE_WAY,
             )
             structure = self._catalog.table(database, table)
             end = status(self._query, self._known)

@@ -121,8 +121,12 @@ def concerned(found: Statement) -> tuple[frozenset[Name], frozenset[str], frozen
     return frozenset(full), none, none
 
 
+def names(statement: str) -> frozenset[str]:
+    """Whatever may be a name in a statement, in small letters."""
+    return _names(words(statement))
+
+
 def _names(found: Iterable[Word]) -> frozenset[str]:
-    """Whatever may be a name, in small letters."""
     return frozenset(word.text.lower() for word in found if word.kind in ("name", "word"))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from connectors.mysql.declared import INHERITED, wire
-from connectors.mysql.types import character_bytes_max
 from connectors.mysql.wire import Type, WireColumn
 from connectors.mysql.words import Reader, Word, split
 
@@ -110,8 +109,8 @@ def _kind(reader: Reader, sql_mode: int, *, mariadb: bool) -> _Kind | None:
         reader.takes_one("varchar", "varcharacter")
         return _Kind("mediumtext")
     if name == "real":
-        name = "float" if sql_mode & REAL_AS_FLOAT else "double"
-        return _Kind(name if reader.inner() is None else name)
+        reader.inner()
+        return _Kind("float" if sql_mode & REAL_AS_FLOAT else "double")
     if name == "double":
         reader.takes("precision")
     if name in ("char", "character", "nchar"):
@@ -245,4 +244,5 @@ class _Attributes:
         if inner.takes("json_valid"):
             of = inner.inner() or []
             named = len(of) == 1 and Reader(of).name()
-            self._document = self._document or bool(named) and str(named).lower() == name.lower()
+            if named and str(named).lower() == name.lower():
+                self._document = True

@@ -17,9 +17,6 @@ from connectors.mysql.errors import by_number, error
 from connectors.mysql.position import Place
 from connectors.mysql.session import Server, Session, status
 
-LOCK_S_MAX: Final = 5
-"""How long a statement waits for a table's lock."""
-
 SILENCE_S_MAX: Final = 60.0
 """A server that sends nothing of a chunk for so long is gone."""
 
@@ -29,7 +26,7 @@ _QUERY: Final = b"\x03"
 
 _SETTINGS: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-    f"SET SESSION lock_wait_timeout = {LOCK_S_MAX}, character_set_results = NULL",
+    "SET SESSION character_set_results = NULL",
 )
 
 

@@ -58,12 +58,14 @@ class MysqlSource:
         for name, word in self._snapshots.stopped.items():
             warnings.warn(error(word, table=name, pipeline=context.pipeline))
         prepared = Prepared(
-            self._snapshots, lambda: self._starter.connect(started.server)
+            self._snapshots, lambda: self._starter.connect(started.server, further=True)
         )  # fmt: skip
         self._stream = Stream(
             started.log, config, started.tables, started.snapshots, context, started.consumed,
-            prepared, mariadb=started.server.mariadb, place=started.place, partial=started.partial,
+            prepared, started.changes, mariadb=started.server.mariadb, place=started.place,
+            partial=started.partial,
         )  # fmt: skip
+        started.ahead.here = lambda: self._stream.here
         self._opener = opener = Opener(config, started.tables, self._stream, self._lane)
         self._chunks = SnapshotReader(config, started.tables, self._stream, opener)
         self._adhoc = AdhocReader(config, started.tables, self._stream, opener, context)
@@ -201,6 +203,7 @@ class MysqlSource:
         failures = signals.take_in(self._tables, self._snapshots, asked)
         if len(self._snapshots.stopped) < stopped:
             self._warnings.clear()
+            self._stream.routes.reconsider()
         for failed in failures:
             self._warnings.warn(failed)
         if self._snapshots.paused and not before:
@@ -235,6 +238,8 @@ class MysqlSource:
         """Close all connections; the server ends the dump when it notices."""
         if self._opener is not None:
             self._opener.close()
+        if self._starter.ahead is not None:
+            self._starter.ahead.close()
         if self._starter.log is not None:
             self._starter.log.close()
         if self._starter.query is not None:

@@ -191,21 +191,21 @@ _MEANINGS: Final = ("json", "boolean")
 
 
 def agree(one: Structure, other: Structure) -> bool:
-    """Whether rows are decoded alike by both, but for what only the catalog tells: how a key sorts,
-    and what a type means beyond its values."""
+    """Whether both are the same, but for what only the catalog tells: how a key sorts, and what a
+    type means beyond its values."""
     return _decoding(one) == _decoding(other)
 
 
 def _decoding(structure: Structure) -> tuple[list[WireColumn], list[str]]:
-    columns = [
-        column._replace(
-            type=_ALIKE.get(column.type, column.type),
-            nullable=True,
-            special="" if column.special in _MEANINGS else column.special,
-        )
-        for column in structure.columns
-    ]
-    return columns, [structure.columns[i].name for i in structure.key]
+    columns = structure.columns
+    return [*map(bare, columns)], [columns[i].name for i in structure.key]
+
+
+def bare(column: WireColumn) -> WireColumn:
+    """A column without what only the catalog tells of it."""
+    special = "" if column.special in _MEANINGS else column.special
+    kind = _ALIKE.get(column.type, column.type)
+    return column._replace(type=kind, special=special)
 
 
 def fits(structure: Structure, found: TableMap) -> bool:

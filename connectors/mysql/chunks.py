@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from connectors.mysql import gathered, textrows
 from connectors.mysql.config import MysqlConfig
+from connectors.mysql.gtids import GtidSet
 from connectors.mysql.lane import Lane
 from connectors.mysql.position import Place
 from connectors.mysql.session import literal, quoted
@@ -94,7 +95,7 @@ class Chunk:
     gate: Place
     rows: textrows.TextRows
     locked: bool
-    window: Window = field(default_factory=Window)
+    window: Window
     bodies: gathered.Gathered = field(default_factory=gathered.Gathered)
     received: int = 0
 
@@ -172,10 +173,12 @@ class Opener:
             statement=f"GRANT SELECT ON {_table(structure)} TO '{self._config.user}'",
         )  # fmt: skip
         version = self._tables.versions.get(name, 0)
+        window = Window(exact=lane.exact or locked, shown=GtidSet.parse(executed))
         chunk = Chunk(
-            lane, name, version, structure, schema, key, lower, wanted, gate, found, locked
+            lane, name, version, structure, schema, key, lower, wanted, gate, found, locked, window
         )
-        stream.routes.watch(name, chunk.window)
+        if not window.exact:
+            stream.routes.watch(name, window)
         return chunk
 
     def _too_early(self, gate: Place, executed: str) -> float:

@@ -24,6 +24,7 @@ from connectors.mysql.rowevents import (
 )
 from connectors.mysql.snapshot import judge
 from connectors.mysql.tables import Route, Tables
+from connectors.mysql.transactions import Consumed
 from ensign_core.change import Batch, Op, Position, Run, Schema, Tx
 from ensign_core.plugin import Context
 
@@ -62,6 +63,7 @@ class Gathering:
         snapshots: Snapshots,
         context: Context,
         routes: Routes,
+        consumed: Consumed,
         *,
         mariadb: bool,
     ) -> None:
@@ -70,6 +72,7 @@ class Gathering:
         self._snapshots = snapshots
         self._context = context
         self.routes = routes
+        self.consumed = consumed
         self._mariadb = mariadb
         self._lengths = bytes(256)
         self._marked = False
@@ -195,7 +198,8 @@ class Gathering:
         by a snapshot."""
         bodies = self._bodies.bodies(start)
         self._bodies.cut(start)
-        windows = self.routes.windows.get(route.name, ())
+        begun = self.consumed.begun
+        windows = [w for w in self.routes.windows.get(route.name, ()) if w.wants(begun)]
         for body in bodies:
             for window in windows:
                 window.add(op, route.schema, body)

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from connectors.mysql.gtid_events import Gtid
+from connectors.mysql.gtids import GtidSet
 from ensign_core.change import KEY_IMAGE, NEW_IMAGE, UNCHANGED, Op, Schema, image_end
 from ensign_core.rows import ABSENT, Value, decode, encode, split
 
@@ -160,13 +162,23 @@ def merged(older: bytes, newer: bytes) -> bytes | None:
 
 
 class Window:
-    """The changes of a chunk's table that the stream brought while the chunk was under way."""
+    """The changes of a chunk's table that the stream brought while the chunk was under way, without
+    those of transactions that the chunk shows for sure: all before its gate where it is ``exact``,
+    and those in ``shown``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, exact: bool, shown: GtidSet) -> None:
+        self.exact = exact
+        self._shown = shown
         self._changes: list[tuple[Op, Schema, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._changes)
+
+    def wants(self, begun: Gtid | None) -> bool:
+        """Whether rows of a transaction may be missing in what was read."""
+        if self.exact:
+            return False
+        return begun is None or not self._shown.has(begun.sid, begun.tag, begun.number)
 
     def add(self, op: Op, schema: Schema, body: bytes) -> None:
         self._changes.append((op, schema, body))

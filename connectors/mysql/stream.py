@@ -65,9 +65,8 @@ class Stream(Gathering):
         partial: Partial | None,
     ) -> None:
         routes = Routes(tables, snapshots, remembers=consumed.mode == "file" and not mariadb)
-        super().__init__(config, tables, snapshots, context, routes, mariadb=mariadb)
+        super().__init__(config, tables, snapshots, context, routes, consumed, mariadb=mariadb)
         self._log = log
-        self.consumed = consumed
         self._prepared = prepared
         self._changes = changes
         self.place = place
@@ -80,7 +79,7 @@ class Stream(Gathering):
         self._cursor = Cursor(place)
         self._start = place
         self._id = ""
-        self._grouped = False
+        self._grouped = self._undone = False
         self.gate: Place | None = None
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
@@ -255,6 +254,7 @@ class Stream(Gathering):
         begun = self.consumed.begin(event)
         self._open(event, begun.id, begun.committed_at)
         self._grouped, self._muted = begun.grouped, begun.prepared
+        self._undone = begun.undone
 
     def _open(self, event: bytes, name: str, committed_at: int | None) -> None:
         """A transaction begins with this event."""
@@ -284,7 +284,7 @@ class Stream(Gathering):
             self._extra(Op.COMMIT, MARKER)
         self._tx = None
         self._skip = 0
-        self._marked = self._muted = self._grouped = False
+        self._marked = self._muted = self._grouped = self._undone = False
         self.consumed.end()
         self.place = self._cursor.here
         if self._runs and self._runs[-1].start == len(self._ops):
@@ -312,7 +312,8 @@ class Stream(Gathering):
         elif verb == b"XA":
             self._xa(found, event)
         elif verb not in (b"SAVEPOINT", b"ROLLBACK", b"RELEASE"):
-            self._statement(found)
+            if not self._undone:
+                self._statement(found)
             if not self._grouped:
                 self._commit(event)
 

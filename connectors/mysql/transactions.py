@@ -13,7 +13,9 @@ from connectors.mysql.errors import error
 from connectors.mysql.events import MARIADB_GTID, TYPE_AT
 from connectors.mysql.gtid_events import (
     PREPARED_XA,
+    ROLLBACK_ALTER,
     STANDALONE,
+    START_ALTER,
     Gtid,
     MariadbGtid,
     gtid,
@@ -26,12 +28,14 @@ from connectors.mysql.position import Mode
 class Begun(NamedTuple):
     """A transaction that begins. ``id`` is empty where it has none; ``committed_at`` is in µs since
     1970, None where the event does not tell; ``grouped``: it goes on to a COMMIT whatever comes
-    next. ``prepared``: it ends with the first of two phases."""
+    next. ``prepared``: it ends with the first of two phases. ``undone``: the statement in it has no
+    effect, or not yet, as the first part of an ALTER TABLE that MariaDB logs in two."""
 
     id: str
     committed_at: int | None
     grouped: bool = False
     prepared: bool = False
+    undone: bool = False
 
 
 class Consumed:
@@ -50,7 +54,9 @@ class Consumed:
             found = mariadb_gtid(event)
             self._begun = found
             name = f"{found.domain}-{found.server_id}-{found.sequence}"
-            return Begun(name, None, not found.flags & STANDALONE, bool(found.flags & PREPARED_XA))
+            grouped, prepared = not found.flags & STANDALONE, bool(found.flags & PREPARED_XA)
+            undone = bool(found.more & (START_ALTER | ROLLBACK_ALTER))
+            return Begun(name, None, grouped, prepared, undone)
         mine = gtid(event)
         self._begun = mine
         if not mine.number:
@@ -59,6 +65,11 @@ class Consumed:
             return Begun("", mine.committed_at_us)
         tag = f":{mine.tag}" if mine.tag else ""
         return Begun(f"{mine.sid}{tag}:{mine.number}", mine.committed_at_us)
+
+    @property
+    def begun(self) -> Gtid | None:
+        """MySQL's GTID of the transaction that is under way; None where it has none."""
+        return self._begun if isinstance(self._begun, Gtid) and self._begun.number else None
 
     def end(self) -> None:
         """The transaction that began is consumed."""

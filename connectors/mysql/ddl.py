@@ -8,7 +8,7 @@ tells the structure at its place in the log, where the server's may be a later o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from connectors.mysql.actions import Actions, actions, columns_of, options
@@ -34,12 +34,14 @@ class Altered:
 @dataclass(frozen=True)
 class Created:
     """A table was made: ``edits`` make its structure from an empty one, None where that was not
-    understood, or it is as that of ``like``. ``replaces``: one of its name was dropped for it."""
+    understood, or it is as that of ``like``. ``replaces``: one of its name was dropped for it;
+    ``perhaps``: nothing was done where there was one."""
 
     table: Name
     edits: tuple[Edit, ...] | None
     like: Name | None = None
     replaces: bool = False
+    perhaps: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,23 +208,24 @@ class _Statement:
             return Gone(database=name) if replaces and name else Nothing()
         if not reader.takes("table"):
             return Nothing()
-        reader.takes("if", "not", "exists")
+        perhaps = reader.takes("if", "not", "exists")
         table = reader.table(self._database)
         if table is None:
             return None
+        made = Created(table, None, None, replaces, perhaps)
         if reader.takes("like"):
-            return Created(table, None, reader.table(self._database), replaces)
+            return replace(made, like=reader.table(self._database))
         inner = reader.inner()
         if inner is None:
-            return Created(table, None, None, replaces)
+            return made
         listed = Reader(inner)
         if listed.takes("like"):
-            return Created(table, None, listed.table(self._database), replaces)
+            return replace(made, like=listed.table(self._database))
         edits = columns_of(inner, self._sql_mode, mariadb=self._mariadb)
         charset = options(reader.rest)
         if edits is None or charset is None:
-            return Created(table, None, None, replaces)
-        return Created(table, (*charset, *edits), None, replaces)
+            return made
+        return replace(made, edits=(*charset, *edits))
 
     def _dropped(self) -> Statement | None:
         reader = self._reader

@@ -91,8 +91,8 @@ def test_source_catches_up_over_changes(
         shop.run(*filter(None, [statement]), insert(row))
     one.caught_up(reopen_each=4)
     found = rows(one.seen)
-    for row, (_, wanted) in zip(found, STORY, strict=True):
-        assert wanted.items() <= row.items()
+    for found_row, (_, wanted) in zip(found, STORY, strict=True):
+        assert wanted.items() <= found_row.items()
     # The charset of a column is no part of its structure.
     assert [e.op for e in one.seen].count(Op.SCHEMA) == len(STORY) - 3
     assert one.seen[-1].schema.key == (0, 4)

@@ -154,7 +154,7 @@ class Opener:
             return RETRY_S
         lane = self._lane = self._lane or self._connect()
         locked = not structure.transactional
-        gate, executed = lane.begin(_table(structure), locked=locked)
+        gate, executed = lane.begin(structure)
         wait_s = self._too_early(gate, executed)
         if wait_s:
             self._rest(locked)

@@ -177,6 +177,10 @@ class Gathering:
             start = len(self._bodies)
         try:
             count = route.decoder.rows(event, at, image, self._bodies)
+        except rowimage.NoBaseError:
+            self._tables.stop(route.name, "document_unknown")
+            self.routes.sort()
+            return
         except ValueError:
             self._set_aside(event, route)
             return
@@ -225,5 +229,6 @@ class Gathering:
         """A rows event that cannot be processed: a dead letter, with the batch whose position
         covers it."""
         if not self._skip:
-            self._context.dead_letter(event, error("row_damaged", table=route.name))
+            damaged = error("row_damaged", table=route.name, pipeline=self._context.pipeline)
+            self._context.dead_letter(event, damaged)
             self._letters += 1

@@ -43,10 +43,10 @@ than waking up for every few rows. After so many pauses without data the batch i
 class Stream(Gathering):
     """Receives what the server sends.
 
-    ``place`` is the end of the last complete transaction in the server's log. Between `take`s the
-    events of one batch gather here. While there is a ``gate``, the stream stops before the first
-    transaction at or behind it. ``windows`` are those of chunks under way, by table: they get what
-    comes of it.
+    ``place`` is the end of the last complete transaction in the server's log, ``committed_at_us``
+    (since 1970) when the last one that began was committed there, 0 before the first. Between
+    `take`s the events of one batch gather here. While there is a ``gate``, the stream stops before
+    the first transaction at or behind it.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Stream(Gathering):
         self._start = place
         self._id = ""
         self._grouped = self._undone = False
+        self.committed_at_us = 0
         self.gate: Place | None = None
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
@@ -263,6 +264,7 @@ class Stream(Gathering):
         if committed_at is None:
             committed_at = int.from_bytes(event[:4], "little") * 1_000_000
         self._tx = Tx(self._id, str(self._start), committed_at)
+        self.committed_at_us = committed_at
         self._base = -len(self._ops)
         self._skip = 0
         self._marked = self._muted = False
@@ -379,4 +381,5 @@ class Stream(Gathering):
             self._close()
 
     def _incident(self, event: bytes) -> None:
-        raise error("log_incident", place=str(self._cursor.here))
+        pipeline = self._context.pipeline
+        raise error("log_incident", place=str(self._cursor.here), pipeline=pipeline)

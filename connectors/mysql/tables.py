@@ -51,6 +51,8 @@ class Tables:
         structures: dict[str, Structure],
         aside: dict[str, Structure],
         warn: Callable[[EnsignError], None],
+        *,
+        pipeline: str,
     ) -> None:
         self._ahead = ahead
         self._config = config
@@ -58,6 +60,7 @@ class Tables:
         self.structures = structures
         self.aside = aside
         self._warn = warn
+        self._pipeline = pipeline
         self._schemas = {name: s.schema(config.columns) for name, s in structures.items()}
         self.versions: dict[str, int] = {}
         self.changed: dict[str, bytes] = {}
@@ -167,12 +170,17 @@ class Tables:
         else:
             self.touch(name)
 
-    def stop(self, name: str, word: str, **facts: object) -> None:
+    def stop(self, name: str, word: str, *, what: str = "") -> None:
         """Leave a table's rows out from here on."""
         if name not in self._snapshots.stopped:
-            self._snapshots.stopped[name] = word
+            self._snapshots.stopped[name] = f"{word} {what}".rstrip()
             self.touch(name)
-            self._warn(error(word, table=name, **facts))
+            self._warn(self.stopped(name))
+
+    def stopped(self, name: str) -> EnsignError:
+        """Why a table is stopped."""
+        word, _, what = self._snapshots.stopped[name].partition(" ")
+        return error(word, table=name, what=what, pipeline=self._pipeline)
 
     def resume(self, name: str) -> None:
         """An operator asks for a stopped table: what is it now? Whether that holds where the stream

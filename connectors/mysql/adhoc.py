@@ -80,7 +80,8 @@ class AdhocReader:
         if snapshots.paused or now < self._retry_at or not snapshots.asked:
             return False
         # One whose own snapshot is under way is read by that first.
-        return snapshots.asked[0].name not in snapshots.tables
+        name = snapshots.asked[0].name
+        return name not in snapshots.tables and name not in snapshots.stopped
 
     def wake_at(self) -> float:
         """When `due` may be true next, by `time.monotonic`."""

@@ -18,9 +18,6 @@ from connectors.mysql.position import Place
 from connectors.mysql.session import Server, Session, quoted, status
 from connectors.mysql.structures import Structure
 
-LOCK_S_MAX: Final = 5
-"""How long a statement waits for a table's lock."""
-
 LOCK_DENIED: Final = 1044
 """Access denied to a database: the privilege to lock tables is one of databases."""
 
@@ -33,7 +30,7 @@ _QUERY: Final = b"\x03"
 
 _SETTINGS: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-    f"SET SESSION lock_wait_timeout = {LOCK_S_MAX}, character_set_results = NULL",
+    "SET SESSION character_set_results = NULL",
 )
 
 

@@ -29,8 +29,9 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
     "gtid_mode": (
         "The position is kept by GTIDs, and the server writes transactions without one.",
         (
-            "SET GLOBAL gtid_mode = ON (in its steps: OFF_PERMISSIVE, ON_PERMISSIVE, ON) before "
-            "the pipeline is run again."
+            "SET GLOBAL gtid_mode = ON (in its steps: OFF_PERMISSIVE, ON_PERMISSIVE, ON), or leave "
+            "it off. Then run: ensign snapshot start {pipeline} --reconcile, which goes on from "
+            "the log's end and compares all tables with their topics."
         ),
     ),
     "gtid_disabled": (

@@ -101,8 +101,11 @@ class Snapshots:
 
     @property
     def pending(self) -> bool:
-        """Whether there is something to read that nobody has paused."""
-        return not self.paused and bool(self.tables or self.asked)
+        """Whether there is something to read that nobody has paused, and that can be read."""
+        if self.paused:
+            return False
+        names = self.tables.keys() | {asked.name for asked in self.asked}
+        return not names <= self.stopped.keys()
 
 
 class Standpoint(NamedTuple):

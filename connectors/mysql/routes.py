@@ -67,6 +67,12 @@ class Routes:
                 self.all[key] = None
             self._sort(key, self.all[key])
 
+    def reconsider(self) -> None:
+        """Tables of which no rows were taken may be known now: look at their next maps."""
+        for key, route in self.all.items():
+            if route is None:
+                self._maps.pop(key, None)
+
     def forget(self) -> None:
         """Ids of tables mean something else from here on."""
         self._maps.clear()
@@ -79,6 +85,8 @@ class Routes:
         for _, op, route, body in self._recent.get(name, ()):
             window.add(op, route.schema, body)
         self.windows.setdefault(name, []).append(window)
+        # Rows that could not be read yet are to be seen from here on.
+        self.reconsider()
         self.sort()
 
     def unwatch(self, name: str, window: Window) -> None:

@@ -59,12 +59,15 @@ class MysqlSource:
         if not started.tables.structures:
             warnings.warn(error("tables_unmatched", user=self._config.user))
         prepared = Prepared(
-            self._snapshots, lambda: self._starter.connect(started.server), context.pipeline
+            self._snapshots, lambda: self._starter.connect(started.server, further=True),
+            context.pipeline,
         )  # fmt: skip
         self._stream = Stream(
             started.log, config, started.tables, started.snapshots, context, started.consumed,
-            prepared, mariadb=started.server.mariadb, place=started.place, partial=started.partial,
+            prepared, started.changes, mariadb=started.server.mariadb, place=started.place,
+            partial=started.partial,
         )  # fmt: skip
+        started.ahead.here = lambda: self._stream.here
         self._opener = opener = Opener(config, started.tables, self._stream, self._lane)
         self._chunks = SnapshotReader(config, started.tables, self._stream, opener)
         self._adhoc = AdhocReader(config, started.tables, self._stream, opener, context)
@@ -212,6 +215,7 @@ class MysqlSource:
         if len(self._snapshots.stopped) < stopped:
             self._warnings.clear()
             self._warn_of_stopped()
+            self._stream.routes.reconsider()
         for failed in failures:
             self._warnings.warn(failed)
         if self._snapshots.paused and not before:
@@ -246,6 +250,8 @@ class MysqlSource:
         """Close all connections; the server ends the dump when it notices."""
         if self._opener is not None:
             self._opener.close()
+        if self._starter.ahead is not None:
+            self._starter.ahead.close()
         if self._starter.log is not None:
             self._starter.log.close()
         if self._starter.query is not None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from connectors.mysql import events as log_events
+from connectors.mysql.ahead import NotYetError
+from connectors.mysql.changes import Changes
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.cursor import Cursor
 from connectors.mysql.damage import DamagedError
@@ -56,6 +58,7 @@ class Stream(Gathering):
         context: Context,
         consumed: Consumed,
         prepared: Prepared,
+        changes: Changes,
         *,
         mariadb: bool,
         place: Place,
@@ -65,6 +68,7 @@ class Stream(Gathering):
         super().__init__(config, tables, snapshots, context, routes, consumed, mariadb=mariadb)
         self._log = log
         self._prepared = prepared
+        self._changes = changes
         self.place = place
         self._replayed = partial
         self._bytes_max = config.batch_bytes_max
@@ -93,6 +97,7 @@ class Stream(Gathering):
             log_events.MARIADB_GTID: self._gtid,
             log_events.QUERY: self._query,
             log_events.QUERY_COMPRESSED: self._query,
+            log_events.EXECUTE_LOAD_QUERY: self._query,
             log_events.TABLE_MAP: self.map_rows,
             log_events.XID: self._commit,
             log_events.XA_PREPARE: self._xa_prepare,
@@ -104,6 +109,11 @@ class Stream(Gathering):
         for kind in PLAIN_OF_COMPRESSED:
             handlers[kind] = self.take_compressed
         return handlers
+
+    @property
+    def here(self) -> Place:
+        """The end of the last event, which may be in the middle of a transaction."""
+        return self._cursor.here
 
     @property
     def in_transaction(self) -> bool:
@@ -162,6 +172,8 @@ class Stream(Gathering):
                 return False
             kept, self._kept = self._kept, None
             self._handle(kept)
+            if self._waits:
+                return True
             taken = True
         bodies, size_max = self._bodies, self._bytes_max
         while True:
@@ -169,7 +181,7 @@ class Stream(Gathering):
                 taken = True
                 for event in self._inner:
                     self._handle(event)
-                    if bodies.size >= size_max:
+                    if bodies.size >= size_max or self._waits:
                         return True
                 self._inner, self._following = self._following, None
                 if self._inner is None:
@@ -177,7 +189,7 @@ class Stream(Gathering):
             for event in self._queue:
                 taken = True
                 self._handle(event)
-                if bodies.size >= size_max or self._kept is not None:
+                if bodies.size >= size_max or self._waits:
                     return True
                 if self._inner is not None:
                     break
@@ -188,6 +200,11 @@ class Stream(Gathering):
                 self._cursor.foresee(found[-1])
                 self._queue = iter(found)
 
+    @property
+    def _waits(self) -> bool:
+        """Whether an event is kept for later."""
+        return self._kept is not None
+
     def _handle(self, event: bytes) -> None:
         handler = self._handlers.get(event[TYPE_AT])
         try:
@@ -195,6 +212,8 @@ class Stream(Gathering):
                 handler(event)
             elif self._inner is None:
                 self._moved(event)
+        except NotYetError:
+            self._kept = event
         except DamagedError as damaged:
             raise error("stream_damaged", what=str(damaged)) from None
 
@@ -302,7 +321,7 @@ class Stream(Gathering):
 
     def _statement(self, found: Statement) -> None:
         """A statement that may be about tables: their maps are asked for anew behind it."""
-        told = self._tables.statement(found)
+        told = self._changes.statement(found)
         self.routes.forget()
         for op, schema in told:
             if op is Op.SCHEMA:

@@ -59,7 +59,7 @@ class Lane:
             rows = session.rows("SELECT @@GLOBAL.gtid_executed", doing="reading executed GTIDs")
             executed = str(rows[0][0])
         if locked:
-            session.query(f"LOCK TABLES {table} READ", doing="locking a table")
+            self._lock(table)
         else:
             session.query(
                 "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", doing="reading a snapshot"
@@ -77,6 +77,13 @@ class Lane:
         if end is None:
             raise error("log_disabled")
         return Place(end.file, end.offset), executed
+
+    def _lock(self, table: str) -> None:
+        doing = "locking a table"
+        # 1044: the privilege for it is missing.
+        if self.session.query(f"LOCK TABLES {table} READ", doing=doing, tolerate=(1044,)) == 1044:
+            database = table.partition(".")[0]
+            raise error("lock_privilege", **self.session.facts, table=table, database=database)
 
     def select(self, sql: str, rows: textrows.TextRows, *, doing: str, statement: str) -> None:
         """Have the server send the rows of a statement."""

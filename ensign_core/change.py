@@ -63,7 +63,8 @@ Logical = Literal[
 ``payload`` is the data of a published event (JSON, text or bytes, as its mimetype says),
 ``headers`` a JSON list of name and value pairs; ``other`` is the text of the type's output
 function. Text of ``int``, ``float`` and ``json`` columns goes into JSON as it is: a source promises
-that it is JSON, but for the floats NaN, Infinity and -Infinity."""
+that it is JSON, but for the floats NaN, Infinity and -Infinity, and for ``json`` columns of another
+native type than ``json`` and ``jsonb``, such as MariaDB's ``longtext``: that text is looked at."""
 
 
 class Column(NamedTuple):

@@ -76,7 +76,7 @@ class Stream(Gathering):
         self._cursor = Cursor(place)
         self._start = place
         self._id = ""
-        self._grouped = False
+        self._grouped = self._undone = False
         self.gate: Place | None = None
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
@@ -236,6 +236,7 @@ class Stream(Gathering):
         begun = self.consumed.begin(event)
         self._open(event, begun.id, begun.committed_at)
         self._grouped, self._muted = begun.grouped, begun.prepared
+        self._undone = begun.undone
 
     def _open(self, event: bytes, name: str, committed_at: int | None) -> None:
         """A transaction begins with this event."""
@@ -265,7 +266,7 @@ class Stream(Gathering):
             self._extra(Op.COMMIT, MARKER)
         self._tx = None
         self._skip = 0
-        self._marked = self._muted = self._grouped = False
+        self._marked = self._muted = self._grouped = self._undone = False
         self.consumed.end()
         self.place = self._cursor.here
         if self._runs and self._runs[-1].start == len(self._ops):
@@ -293,7 +294,8 @@ class Stream(Gathering):
         elif verb == b"XA":
             self._xa(found, event)
         elif verb not in (b"SAVEPOINT", b"ROLLBACK", b"RELEASE"):
-            self._statement(found)
+            if not self._undone:
+                self._statement(found)
             if not self._grouped:
                 self._commit(event)
 

@@ -13,6 +13,8 @@ from connectors.mysql.errors import error
 from connectors.mysql.events import MARIADB_GTID, TYPE_AT
 from connectors.mysql.gtid_events import (
     PREPARED_XA,
+    ROLLBACK_ALTER,
+    START_ALTER,
     STANDALONE,
     Gtid,
     MariadbGtid,
@@ -26,12 +28,14 @@ from connectors.mysql.position import Mode
 class Begun(NamedTuple):
     """A transaction that begins. ``id`` is empty where it has none; ``committed_at`` is in µs since
     1970, None where the event does not tell; ``grouped``: it goes on to a COMMIT whatever comes
-    next. ``prepared``: it ends with the first of two phases."""
+    next. ``prepared``: it ends with the first of two phases. ``undone``: the statement in it has no
+    effect, or not yet, as the first part of an ALTER TABLE that MariaDB logs in two."""
 
     id: str
     committed_at: int | None
     grouped: bool = False
     prepared: bool = False
+    undone: bool = False
 
 
 class Consumed:
@@ -50,7 +54,9 @@ class Consumed:
             found = mariadb_gtid(event)
             self._begun = found
             name = f"{found.domain}-{found.server_id}-{found.sequence}"
-            return Begun(name, None, not found.flags & STANDALONE, bool(found.flags & PREPARED_XA))
+            grouped, prepared = not found.flags & STANDALONE, bool(found.flags & PREPARED_XA)
+            undone = bool(found.more & (START_ALTER | ROLLBACK_ALTER))
+            return Begun(name, None, grouped, prepared, undone)
         mine = gtid(event)
         self._begun = mine
         if not mine.number:

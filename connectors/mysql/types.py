@@ -68,6 +68,9 @@ def native(column: WireColumn) -> str:
     """The name of the column's type."""
     if column.special == "boolean":
         return "tinyint(1)"
+    if column.special == "json":
+        # MariaDB's: text that may be anything where its check was switched off.
+        return "longtext"
     if column.special:
         return column.special
     if column.type in _INTEGERS:
@@ -107,5 +110,7 @@ def _of_bytes(column: WireColumn) -> str:
 
 def logical(column: WireColumn) -> Logical:
     """What the column's values mean."""
+    if column.special == "json":
+        return "json"
     name = native(column)
     return _LOGICALS.get(name.partition("(")[0].partition(" ")[0], "other")

@@ -1,4 +1,4 @@
-"""Values in Debezium's default encodings: pure functions, text in, JSON out.
+"""Values of PostgreSQL in Debezium's default encodings: pure functions, text in, JSON out.
 
 After "Data type mappings" in the documentation of Debezium's PostgreSQL connector (3.x) with its
 defaults: ``decimal.handling.mode=precise``, ``time.precision.mode=adaptive``, ``interval`` in µs,
@@ -85,17 +85,17 @@ def render(column: Column) -> Render:
 def _render(native: str, logical: Logical) -> Render:
     base = _base(native)
     if base in ("bit", "bit varying"):
-        return partial(_or_text, _bits(native))
+        return partial(or_text, bits(native))
     special = _SPECIAL.get(base)
     if special is None and "." in base:
         # Types of extensions come with the schema that they are in.
         special = _OF_EXTENSIONS.get(base.rpartition(".")[2])
     if special is not None:
-        return partial(_or_text, special)
+        return partial(or_text, special)
     if logical in _TEMPORAL:
-        return partial(_or_text, _TEMPORAL[logical](native))
+        return partial(or_text, _TEMPORAL[logical](native))
     if logical == "decimal":
-        return partial(_or_text, _decimal(native))
+        return partial(or_text, _decimal(native))
     return _PLAIN.get(logical, quote)
 
 
@@ -116,7 +116,8 @@ def placeholder(column: Column) -> str:
     return f'"{PLACEHOLDER}"'
 
 
-def _or_text(convert: Callable[[str], str], text: str) -> str:
+def or_text(convert: Callable[[str], str], text: str) -> str:
+    """The text converted, or as a string where the conversion does not know it."""
     try:
         return convert(text)
     except (ValueError, ArithmeticError):
@@ -230,16 +231,16 @@ def _interval(_native: str) -> Callable[[str], str]:
     return lambda text: _long(span_us(text))
 
 
-def _bits(native: str) -> Callable[[str], str]:
+def bits(native: str) -> Callable[[str], str]:
     """One bit is a boolean; more are bytes, little end first: as many as ``bit(n)`` has, as many as
     are needed of ``bit varying``."""
     match = _MODIFIER.search(native)
-    bits = int(match[1]) if match else 0 if "varying" in native else 1
-    if bits == 1:
+    count = int(match[1]) if match else 0 if "varying" in native else 1
+    if count == 1:
         return lambda text: "true" if int(text, 2) else "false"
     if "varying" in native:
         return lambda text: _bytes_of_bits(text, len(text.lstrip("0")))
-    return lambda text: _bytes_of_bits(text, bits)
+    return lambda text: _bytes_of_bits(text, count)
 
 
 def _bytes_of_bits(text: str, bits: int) -> str:
@@ -259,7 +260,7 @@ def _array_render(native: str) -> Render:
             return quote(text)
         return f"[{','.join(['null' if i is None else item(i) for i in found])}]"
 
-    return partial(_or_text, convert)
+    return partial(or_text, convert)
 
 
 _PLAIN: Final[dict[Logical, Render]] = {

@@ -4,10 +4,18 @@ knows the type (`ensign_core.rows.table`), else by a function of Python."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from ensign_core.change import Batch, Column, Schema
-from ensign_core.formats.values import Render, boolean, hex_as_base64, number, one_line, quote
+from ensign_core.formats.values import (
+    Render,
+    boolean,
+    hex_as_base64,
+    number,
+    one_line,
+    quote,
+    render,
+)
 from ensign_core.rows import table as compiled
 
 TABLES_MAX = 4096
@@ -24,39 +32,47 @@ _CODES: Final[dict[Render, int]] = {
 """The functions that the compiled code does the work of."""
 
 
+class Encoding(NamedTuple):
+    """How a format writes the values of a schema's columns: text by what ``render`` gives, raw
+    bytes as base64 but where ``bytes_render`` gives a function, and in place of an unchanged value
+    the ``placeholder``, in formats that write something there."""
+
+    render: Callable[[Column], Render] = render
+    bytes_render: Callable[[Column], Callable[[bytes], str] | None] = lambda _column: None
+    placeholder: Callable[[Column], str] | None = None
+
+
 class Table:
     """A `Schema` compiled for a format: how to write its rows as objects."""
 
-    def __init__(
-        self,
-        schema: Schema,
-        render: Callable[[Column], Render],
-        placeholder: Callable[[Column], str] | None = None,
-    ) -> None:
+    def __init__(self, schema: Schema, encoding: Encoding) -> None:
         self.schema = schema
         self.quoted = [quote(column.name) for column in schema.columns]
-        self.renders = [render(column) for column in schema.columns]
+        self.renders = [encoding.render(column) for column in schema.columns]
+        of_bytes = [encoding.bytes_render(column) for column in schema.columns]
+        fill = encoding.placeholder
         self.rows = compiled.RowTable(
             quote(schema.name),
             self.quoted,
             schema.key,
-            bytes(_CODES.get(found, compiled.CALL) for found in self.renders),
-            self.renders,
-            [placeholder(column) for column in schema.columns] if placeholder else (),
+            bytes(
+                _CODES.get(found, compiled.CALL) if other is None else compiled.BYTES
+                for found, other in zip(self.renders, of_bytes, strict=True)
+            ),
+            [
+                found if other is None else other
+                for found, other in zip(self.renders, of_bytes, strict=True)
+            ],
+            [fill(column) for column in schema.columns] if fill else (),
         )
 
 
 class Tables:
-    """The compiled schemas of one formatter, by the schema's id. ``placeholder`` gives what stands
-    for an unchanged value, in formats that write something in its place."""
+    """The compiled schemas of one formatter, by the schema's id. ``encoding`` gives that of each
+    schema: without it, all have that of the formats ``json`` and ``flat``."""
 
-    def __init__(
-        self,
-        render: Callable[[Column], Render],
-        placeholder: Callable[[Column], str] | None = None,
-    ) -> None:
-        self._render = render
-        self._placeholder = placeholder
+    def __init__(self, encoding: Callable[[Schema], Encoding] = lambda _schema: Encoding()) -> None:
+        self._encoding = encoding
         self._tables: dict[int, Table] = {}
 
     def of(self, batch: Batch) -> list[Table]:
@@ -66,5 +82,5 @@ class Tables:
     def _add(self, schema: Schema) -> Table:
         if len(self._tables) >= TABLES_MAX:
             self._tables.clear()
-        table = self._tables[schema.id] = Table(schema, self._render, self._placeholder)
+        table = self._tables[schema.id] = Table(schema, self._encoding(schema))
         return table

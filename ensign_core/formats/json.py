@@ -17,7 +17,6 @@ from ensign_core.change import Batch, Op
 from ensign_core.formats.events import event_fields
 from ensign_core.formats.images import Table, Tables
 from ensign_core.formats.lines import SILENT, Lines
-from ensign_core.formats.values import render
 from ensign_core.rows import json as compiled
 
 _MARKS = [
@@ -27,7 +26,7 @@ _MARKS = [
 
 class JsonFormatter:
     def __init__(self) -> None:
-        self._tables = Tables(render)
+        self._tables = Tables()
 
     def lines(self, batch: Batch) -> Lines:
         tables = self._tables.of(batch)

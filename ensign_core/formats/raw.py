@@ -11,12 +11,11 @@ from ensign_core.change import Batch, Op
 from ensign_core.formats.events import event_data
 from ensign_core.formats.images import Tables
 from ensign_core.formats.lines import SILENT, Lines, inexpressible
-from ensign_core.formats.values import render
 
 
 class RawFormatter:
     def __init__(self) -> None:
-        self._tables = Tables(render)
+        self._tables = Tables()
 
     def lines(self, batch: Batch) -> Lines:
         tables = self._tables.of(batch)

@@ -7,10 +7,12 @@ ONE_LINE: int
 NUMBER: int
 BOOLEAN: int
 HEX: int
+BYTES: int
 """How a column's text (kind ``t``) becomes JSON: by its function of Python, as a JSON string, as it
 is, as it is without line breaks, as a number if its last character is a digit (else a string), as a
-boolean if it is ``t`` or ``f`` (else a string), as base64 of the bytes of a bytea in hex format.
-Text that is not UTF-8 and raw bytes need no code: an object with base64, and base64."""
+boolean if it is ``t`` or ``f`` (else a string), as base64 of the bytes of a bytea in hex format; as
+a JSON string with raw bytes (kind ``b``) by the column's function of Python. Otherwise text that is
+not UTF-8 and raw bytes need no code: an object with base64, and base64."""
 
 class RowTable:
     """A schema compiled for a format. It does not change, so threads may share it."""
@@ -23,9 +25,10 @@ class RowTable:
         names: Sequence[str],
         key: Sequence[int],
         codes: bytes,
-        renders: Sequence[Callable[[str], str] | None],
+        renders: Sequence[Callable[[str], str] | Callable[[bytes], str] | None],
         placeholders: Sequence[str],
     ) -> None:
         """``name`` of the schema and ``names`` of the columns as JSON strings, indexes of the
-        ``key``'s columns, one code per column, and a function for each that has `CALL`.
+        ``key``'s columns, one code per column, and a function for each that has `CALL` (of text) or
+        `BYTES` (of bytes).
         ``placeholders`` are JSON for what the source left out, one per column or none at all."""

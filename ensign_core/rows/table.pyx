@@ -2,7 +2,7 @@
 from (`ensign_core.rows.json`). Typed for Python in ``table.pyi``."""
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free, realloc
@@ -33,9 +33,10 @@ cdef enum:
     _NUMBER = 4
     _BOOLEAN = 5
     _HEX = 6
+    _BYTES = 7
 
-CALL, STRING, RAW, ONE_LINE, NUMBER, BOOLEAN, HEX = (
-    _CALL, _STRING, _RAW, _ONE_LINE, _NUMBER, _BOOLEAN, _HEX,
+CALL, STRING, RAW, ONE_LINE, NUMBER, BOOLEAN, HEX, BYTES = (
+    _CALL, _STRING, _RAW, _ONE_LINE, _NUMBER, _BOOLEAN, _HEX, _BYTES,
 )  # fmt: skip
 
 cdef enum:
@@ -147,6 +148,9 @@ cdef class RowTable:
                 self.put_value(text, codes[i], i, value, size)
             elif kind == c'n':
                 put(text, b"null", 4)
+            elif codes[i] == _BYTES:
+                data = PyBytes_FromStringAndSize(<const char *> value, size)
+                _put_written(text, self.renders[i](data))
             else:
                 put_base64(text, value, size)
             image.cells[i].end = text.size
@@ -187,7 +191,7 @@ cdef class RowTable:
             return _put_called(text, self.renders[column], value, size)
         if code == _HEX:
             return _put_hex(text, value, size)
-        if code == _STRING or code == _BOOLEAN or size == 0 or (
+        if code == _STRING or code == _BOOLEAN or code == _BYTES or size == 0 or (
             code == _NUMBER and not c'0' <= value[size - 1] <= c'9'
         ):
             return put_string(text, value, size)
@@ -282,8 +286,11 @@ cdef inline Piece _cell(Image image, Py_ssize_t column) noexcept:
 
 cdef int _put_called(Text *text, render, const uint8_t *value, Py_ssize_t size) except -1:
     """A value as a function of Python writes it. No JSON is empty."""
+    return _put_written(text, render(PyUnicode_DecodeUTF8(<const char *> value, size, NULL)))
+
+
+cdef int _put_written(Text *text, str found) except -1:
     cdef Py_ssize_t count = 0
-    cdef str found = render(PyUnicode_DecodeUTF8(<const char *> value, size, NULL))
     cdef const char *data = PyUnicode_AsUTF8AndSize(found, &count)
     return put(text, data, count) if count else put(text, b'""', 2)
 

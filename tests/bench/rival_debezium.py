@@ -66,11 +66,15 @@ def available() -> str | None:
     return f"Debezium needs {' and '.join(missing)}, not found here" if missing else None
 
 
-def build() -> Path:
+def build(**properties: str) -> Path:
     """Compile the program and fetch its libraries, once per state of its sources; return the folder
-    that holds ``classes`` and ``lib``. Raises RuntimeError with Maven's words if it fails."""
+    that holds ``classes`` and ``lib``. ``properties`` are those of ``pom.xml`` to have other values
+    (``debezium.version``, ``debezium.connector``), with an underscore for the dot. Raises
+    RuntimeError with Maven's words if it fails."""
     sources = sorted([PROJECT / "pom.xml", *PROJECT.glob("src/**/*.java")])
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    given = [f"-D{name.replace('_', '.')}={value}" for name, value in sorted(properties.items())]
+    state = [*(path.read_bytes() for path in sources), *(one.encode() for one in given)]
+    digest = hashlib.sha256(b"".join(state)).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "ensign-bench"
     folder = cache / f"debezium-{digest[:16]}"
     if folder.exists():
@@ -79,7 +83,7 @@ def build() -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as name:
         built = Path(name) / "built"
         maven = ["mvn", "-B", "-q", "-f", str(PROJECT / "pom.xml"), f"-Drival.directory={built}"]
-        done = subprocess.run([*maven, "compile"], capture_output=True, text=True)
+        done = subprocess.run([*maven, *given, "compile"], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"mvn compile: {done.stdout}{done.stderr}"[-ERROR_CHARS_MAX:])
         # A whole folder or none: two builds at once leave the first one's.

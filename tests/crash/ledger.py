@@ -8,15 +8,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import psycopg
+from typing import Any, Protocol
 
 from ensign_core.broker import Broker
 from ensign_core.formats import formatter
 
 Event = dict[str, Any]
 STREAMED = ("insert", "update", "delete")
+
+
+class Database(Protocol):
+    """What a database committed."""
+
+    def audit(self) -> Iterable[tuple[str, int, int, str]]:
+        """Table, account, version and op of each committed change, in the order of versions."""
+
+    def tables(self) -> Iterable[str]:
+        """The names of all tables of accounts."""
+
+    def rows(self, table: str) -> dict[int, Event]:
+        """A table's rows by id, as they are in events."""
+
+    def place(self, position: str) -> tuple[int, int]:
+        """A transaction's position, as a number of the log and an offset in it."""
 
 
 @dataclass
@@ -61,51 +75,46 @@ def events_of(broker: Broker, topic: str, verdict: Verdict) -> list[Event]:
     return found
 
 
-def judge(
-    db: psycopg.Connection[Any], broker: Broker, topic: str, files: Iterable[Path] | None
-) -> Verdict:
+def judge(db: Database, broker: Broker, topic: str, files: Iterable[Path] | None) -> Verdict:
     """Compare everything; ``files`` are what a sink wrote, if there was one."""
     verdict = Verdict()
     events = events_of(broker, topic, verdict)
     verdict.events = len(events)
-    _order(events, verdict)
-    _audit(db, events, verdict)
-    changes = _committed(db)
+    _order(db, events, verdict)
+    committed = list(db.audit())
+    _audit({row[2] for row in committed}, events, verdict)
+    changes = _by_table(committed)
     by_table: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         by_table[event["schema"].partition(".")[2]].append(event)
-    names = [row[0] for row in db.execute("SELECT relname FROM pg_stat_user_tables")]
-    for name in names:
-        if name != "audit":
-            verdict.tables += 1
-            _table(db, name, by_table[name], changes[name], verdict)
+    for name in db.tables():
+        verdict.tables += 1
+        _table(db.rows(name), name, by_table[name], changes[name], verdict)
     if files is not None:
         _file(events, files, verdict)
     return verdict
 
 
-def _place(event: Event) -> tuple[int, int]:
-    high, _, low = event["tx"]["position"].partition("/")
-    return int(high, 16) << 32 | int(low, 16), event["tx"]["ordinal"]
-
-
-def _order(events: list[Event], verdict: Verdict) -> None:
+def _order(db: Database, events: list[Event], verdict: Verdict) -> None:
     """Streamed changes stand in commit order, and none stands twice."""
-    places = [_place(event) for event in events if event["op"] in STREAMED]
+    places = [
+        (*db.place(event["tx"]["position"]), event["tx"]["ordinal"])
+        for event in events
+        if event["op"] in STREAMED
+    ]
     verdict.streamed = len(places)
     verdict.snapshots = sum(event["op"] == "snapshot" for event in events)
     rising = all(a < b for a, b in pairwise(places))
     verdict.expect(rising, "streamed changes are not in commit order, or one is there twice")
 
 
-def _audit(db: psycopg.Connection[Any], events: list[Event], verdict: Verdict) -> None:
+def _audit(committed: set[int], events: list[Event], verdict: Verdict) -> None:
     """The insert-only table: each committed row exactly once; nobody asks for its rows again."""
     seen = Counter(
         event["after"]["version"]
         for event in events
         if event["schema"].endswith(".audit") and event["op"] in ("insert", "snapshot")
     )
-    committed = {row[0] for row in db.execute("SELECT version FROM audit")}
     verdict.audited = len(committed)
     lost, strange = committed - seen.keys(), seen.keys() - committed
     twice = [version for version, count in seen.items() if count > 1]
@@ -118,10 +127,9 @@ Changes = dict[int, list[tuple[int, bool]]]
 """By key: the versions of its committed changes, rising, and whether each is a delete."""
 
 
-def _committed(db: psycopg.Connection[Any]) -> dict[str, Changes]:
+def _by_table(committed: Iterable[tuple[str, int, int, str]]) -> dict[str, Changes]:
     found: dict[str, Changes] = defaultdict(lambda: defaultdict(list))
-    rows = db.execute("SELECT name, account, version, op FROM audit ORDER BY version")
-    for name, account, version, op in rows:
+    for name, account, version, op in committed:
         found[name][account].append((version, op == "delete"))
     return found
 
@@ -139,7 +147,7 @@ class _Row:
 
 
 def _table(
-    db: psycopg.Connection[Any],
+    table: Mapping[int, Event],
     name: str,
     events: list[Event],
     changes: Mapping[int, list[tuple[int, bool]]],
@@ -165,7 +173,6 @@ def _table(
         deletes = sum(deleted for _, deleted in later)
         verdict.expect(row.deletes == deletes, f"{name} {key}: {row.deletes} of {deletes} deletes")
     left = {key: row.state for key, row in rows.items() if row.state is not None}
-    table = {row[0]: row[1] for row in db.execute(f"SELECT id, to_jsonb(t) FROM {name} t".encode())}
     wrong = [key for key in table.keys() | left.keys() if not _same(table.get(key), left.get(key))]
     verdict.expect(not wrong, f"{len(wrong)} rows of {name} differ from the table: {wrong[:5]}")
 

@@ -1,8 +1,9 @@
 """``ensign`` in a process that kills itself with SIGKILL at a named point of the path.
 
-``python -m tests.crash.victim POINT COUNT ARGUMENTS...`` runs the command line with ARGUMENTS and
-dies when POINT is passed for the COUNT-th time; ``none`` never dies by itself. The points wrap
-methods from outside: the product has no switches for tests.
+``python -m tests.crash.victim SOURCE POINT COUNT ARGUMENTS...`` runs the command line with
+ARGUMENTS and dies when POINT is passed for the COUNT-th time; ``none`` never dies by itself. SOURCE
+is the type of source whose points are meant. The points wrap methods from outside: the product has
+no switches for tests.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from connectors.file.sink import FileSink
+from connectors.mysql.source import MysqlSource
 from connectors.postgres.source import PostgresSource
 from ensign_core.broker import Broker, Writer
 from ensign_core.change import Batch, Op
@@ -23,14 +25,19 @@ from ensign_core.run.egress import Egress
 SNAPSHOT_READ = "rows of a snapshot read, not appended"
 
 Place = tuple[Any, str, bool]
-"""An owner, its function's name, and whether to die before it (else after it returned)."""
+"""An owner, its function's name, and whether to die before it (else after it returned); None in
+the table for those of the source."""
 
-POINTS: dict[str, Place] = {
-    SNAPSHOT_READ: (PostgresSource, "read", False),
+SOURCES: dict[str, Any] = {"postgres": PostgresSource, "mysql": MysqlSource}
+
+ACKED = "acked"
+
+POINTS: dict[str, Place | None] = {
+    SNAPSHOT_READ: None,
     "read, not appended": (Writer, "append", True),
     "appended in part": (append, "_place", False),
     "appended, not acked": (Writer, "append", False),
-    "acked": (PostgresSource, "ack", False),
+    ACKED: None,
     "fetched, not written": (FileSink, "write", True),
     "written, not flushed": (Egress, "_flush", True),
     "flushed, not committed": (Broker, "commit", True),
@@ -42,9 +49,10 @@ def of_snapshot(batch: Batch | None) -> bool:
     return batch is not None and Op.SNAPSHOT in batch.ops
 
 
-def arm(point: str, count: int) -> None:
+def arm(source: Any, point: str, count: int) -> None:
     """Wrap the function that ``point`` names."""
-    owner, name, before = POINTS[point]
+    of_source = (source, "ack" if point == ACKED else "read", False)
+    owner, name, before = POINTS[point] or of_source
     inner: Callable[..., Any] = getattr(owner, name)
     left = [count]
 
@@ -78,10 +86,10 @@ def tell_first_append() -> None:
 
 
 def main() -> None:
-    point, count, *arguments = sys.argv[1:]
+    source, point, count, *arguments = sys.argv[1:]
     tell_first_append()
     if point != "none":
-        arm(point, int(count))
+        arm(SOURCES[source], point, int(count))
     sys.argv = ["ensign", *arguments]
     from ensign_core.cli import main as ensign
 

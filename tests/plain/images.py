@@ -16,12 +16,11 @@ from ensign_core.change import (
     TEXT,
     UNCHANGED,
     Batch,
-    Column,
     Run,
     Schema,
 )
-from ensign_core.formats.images import Table
-from ensign_core.formats.values import Render, binary, quote, undecodable
+from ensign_core.formats.images import Encoding, Table
+from ensign_core.formats.values import binary, quote, undecodable
 from ensign_core.rows import damaged
 
 GAP: Final = ""
@@ -51,12 +50,17 @@ class Body:
 class PlainTable:
     """How to read a schema's rows and how to write them as objects."""
 
-    def __init__(self, schema: Schema, render: Callable[[Column], Render]) -> None:
+    def __init__(self, schema: Schema, encoding: Encoding) -> None:
         self.schema = schema
         self.name = quote(schema.name)
-        self.events = Table(schema, render)
+        self.events = Table(schema, encoding)
         self.quoted = [quote(column.name) for column in schema.columns]
-        self.renders = [render(column) for column in schema.columns]
+        of_bytes = [encoding.bytes_render(column) for column in schema.columns]
+        # Text in a column whose bytes have a function of their own is a string.
+        self.renders = [
+            (encoding.render(column) if other is None else quote, other or binary)
+            for column, other in zip(schema.columns, of_bytes, strict=True)
+        ]
         self.key = schema.key
         # A template is filled in C, faster than names and values are joined.
         labels = [f"{name}:%s" for name in (q.replace("%", "%%") for q in self.quoted)]
@@ -74,7 +78,7 @@ class PlainTable:
         if _count(data, at)[0] != len(self.renders):
             raise damaged()
         at += 2
-        for render in self.renders:
+        for render, of_bytes in self.renders:
             kind, size = _column(data, at)
             if kind == TEXT:
                 start = at + 5
@@ -96,7 +100,7 @@ class PlainTable:
             elif kind == BINARY:
                 start = at + 5
                 at = start + size
-                add(binary(data[start:at]))
+                add(of_bytes(data[start:at]))
             else:
                 raise damaged()
         return row, at

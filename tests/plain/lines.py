@@ -4,13 +4,12 @@ held against these, byte for byte, and measured beside them."""
 from __future__ import annotations
 
 from ensign_core.change import Batch, Op, Run
-from ensign_core.formats.debezium import source_block
-from ensign_core.formats.debezium_values import placeholder
-from ensign_core.formats.debezium_values import render as debezium_render
+from ensign_core.formats.debezium import encoding, source_block
 from ensign_core.formats.events import event_fields
 from ensign_core.formats.flat import LETTERS
+from ensign_core.formats.images import Encoding
 from ensign_core.formats.lines import SILENT, Lines, inexpressible
-from ensign_core.formats.values import instant, quote, render
+from ensign_core.formats.values import instant, quote
 from tests.plain.images import Body, PlainTable, Row, filled, stretches
 
 _OPS = {int(op): f',"op":"{op.name.lower()}","key":' for op in Op if op not in SILENT}
@@ -22,7 +21,7 @@ _FLAT_MARKS = {
 
 
 def json_lines(batch: Batch) -> Lines:
-    tables = [PlainTable(schema, render) for schema in batch.schemas]
+    tables = [PlainTable(schema, Encoding()) for schema in batch.schemas]
     ops, schema_ids, ends, body = batch.ops, batch.schema_ids, batch.ends, Body(batch.body)
     head = f'{{"topic":{quote(batch.topic)},"offset":'
     texts: list[bytes] = []
@@ -85,7 +84,7 @@ def transaction(run: Run | None) -> tuple[str, str]:
 
 
 def flat_lines(batch: Batch) -> Lines:
-    tables = [PlainTable(schema, render) for schema in batch.schemas]
+    tables = [PlainTable(schema, Encoding()) for schema in batch.schemas]
     ops, schema_ids, ends, body = batch.ops, batch.schema_ids, batch.ends, Body(batch.body)
     texts: list[bytes] = []
     indexes: list[int] = []
@@ -127,7 +126,7 @@ def _shared(run: Run | None) -> str:
 
 
 def debezium_lines(batch: Batch, now_ns: int) -> Lines:
-    tables = [PlainTable(schema, debezium_render) for schema in batch.schemas]
+    tables = [PlainTable(schema, encoding(schema)) for schema in batch.schemas]
     ops, schema_ids, ends, body = batch.ops, batch.schema_ids, batch.ends, Body(batch.body)
     texts: list[bytes] = []
     indexes: list[int] = []
@@ -180,7 +179,9 @@ def _whole(table: PlainTable, old: Row | None, new: Row | None, key_only: bool) 
         return new
     if old is not None and not key_only:
         new = filled(new, old)
-    return filled(new, [placeholder(column) for column in table.schema.columns])
+    fill = encoding(table.schema).placeholder
+    assert fill is not None
+    return filled(new, [fill(column) for column in table.schema.columns])
 
 
 def _object(table: PlainTable, row: Row | None) -> str:

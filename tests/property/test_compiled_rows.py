@@ -39,26 +39,37 @@ NATIVES: dict[Logical, list[str]] = {
     "date": ["date"], "timestamp": ["timestamp without time zone"], "headers": ["json"],
     "other": ["integer[]", "inet"],
 }  # fmt: skip
+MYSQL: dict[Logical, list[str]] = {
+    "int": ["bigint unsigned"], "float": ["float(7,4)"], "json": ["json", "longtext"],
+    "text": ["text"], "decimal": ["decimal(5,2)", "decimal(65,30)"],
+    "bytes": ["blob", "geometry", "point", "binary(3)"],
+    "date": ["date"], "time": ["time(3)"], "timestamp": ["datetime", "datetime(6)"],
+    "timestamptz": ["timestamp(3)"], "uuid": ["uuid"],
+    "other": ["bit(1)", "bit(9)", "vector(2)", "enum('a','b')", "inet6"],
+}  # fmt: skip
 PIECES = [
     "", "t", "f", "0", "-0", "1e+20", "NaN", "-Infinity", "9" * 40, "\\x", "\\x0aFF", "\\x0",
     "\\xg0", '{"a": "b"}', "[1,\n\r2]", '"', "\\", "\n\r\t\b\f\0\x1f\x7f", "é",
     "\u2028", "\U0001f600", "\udcff", "\udced\udca0\udc80", "2026-11-23", "1.10", "{1,2}",
-    "a" * 7, "a" * 8, "a" * 9, "٣", "1²",
+    "a" * 7, "a" * 8, "a" * 9, "٣", "1²", "0000-00-00", "-838:59:59.5", "2026-11-23 10:00:00.5",
+    "2026-11-23 10:00:00+00", "0101", "[1,2.5]",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=3).map("".join) | st.sampled_from(PIECES)
-BYTES = st.binary(max_size=9)
+POINT = struct.pack("<IBIdd", 4326, 1, 1, 2.5, -1.0)
+BYTES = st.binary(max_size=9) | st.just(POINT)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
 @st.composite
 def schemas(draw: st.DrawFn) -> Schema:
-    logicals = draw(st.lists(st.sampled_from(sorted(NATIVES)), max_size=6))
+    natives, part = draw(st.sampled_from([(NATIVES, "schema"), (MYSQL, "table")]))
+    logicals = draw(st.lists(st.sampled_from(sorted(natives)), max_size=6))
     columns = tuple(
-        Column(f"{number}{draw(NAMES)}", draw(st.sampled_from(NATIVES[logical])), logical,
-               key=draw(st.booleans()))
+        Column(f"{number}{draw(NAMES)}", draw(st.sampled_from(natives[logical])), logical,
+               nullable=draw(st.booleans()), key=draw(st.booleans()))
         for number, logical in enumerate(logicals)
     )  # fmt: skip
-    return Schema(draw(NAMES), (("database", "d"), ("schema", draw(NAMES))), columns)
+    return Schema(draw(NAMES), (("database", "d"), (part, draw(NAMES))), columns)
 
 
 def texts_of(column: Column) -> st.SearchStrategy[Value]:

@@ -50,7 +50,9 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
         if not had.contains(GtidSet.parse(str(rows[0][0]))):
             raise error("log_purged", **facts)
         if not GtidSet.parse(end.executed).contains(had):
-            raise error("server_behind", **facts)
+            here = stood.server == known.identity
+            logged = here and stood.place.order <= Place(end.file, end.offset).order
+            raise error("commits_busy" if logged else "server_behind", **facts)
     elif not known.mariadb:
         raise error("server_changed", **facts)
 

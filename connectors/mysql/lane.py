@@ -49,6 +49,11 @@ class Lane:
         for setting in _SETTINGS:
             self.session.query(setting, doing="setting the connection up")
 
+    @property
+    def exact(self) -> bool:
+        """Whether the gate is where the snapshot is, and not only behind it."""
+        return self._server.mariadb
+
     def begin(self, table: str, *, locked: bool) -> tuple[Place, str]:
         """Begin a transaction with a snapshot; the gate behind all that it can see, and the GTIDs
         that it sees for sure, on MySQL. ``locked``: hold ``table``, quoted, against writers

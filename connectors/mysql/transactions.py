@@ -14,8 +14,8 @@ from connectors.mysql.events import MARIADB_GTID, TYPE_AT
 from connectors.mysql.gtid_events import (
     PREPARED_XA,
     ROLLBACK_ALTER,
-    START_ALTER,
     STANDALONE,
+    START_ALTER,
     Gtid,
     MariadbGtid,
     gtid,
@@ -92,7 +92,14 @@ class Consumed:
     def domains(self) -> GtidPosition:
         return self._domains
 
-    def within(self, executed: str) -> bool:
+    def within(self, executed: GtidSet) -> bool:
         """Whether a server that tells these executed GTIDs shows all that was consumed to whoever
         reads its tables; True where that is not told by GTIDs."""
-        return self.mode != "gtid" or GtidSet.parse(executed).contains(self._set)
+        return self.mode != "gtid" or executed.contains(self._set)
+
+    @property
+    def under_way(self) -> tuple[str, str, int]:
+        """The GTID of the transaction that has begun, as `GtidSet.has` takes it; the number is 0
+        where it has none of MySQL's."""
+        begun = self._begun
+        return (begun.sid, begun.tag, begun.number) if isinstance(begun, Gtid) else ("", "", 0)

@@ -15,7 +15,9 @@ from tests.services.mysql import CDC, MysqlServer
 from tests.services.postgres_capture import Seen, Told
 
 WAIT_S_MAX = 60.0
-BUSY = ("mysql.restarting", "mysql.unreachable", "mysql.connection_lost")
+BUSY = (
+    "mysql.restarting", "mysql.unreachable", "mysql.connection_lost", "mysql.commits_busy",
+)  # fmt: skip
 
 
 class Capture:

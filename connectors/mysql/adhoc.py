@@ -38,7 +38,9 @@ DELETES_MAX: Final = 10_000
 COMPARE_S_MAX: Final = 0.05
 """How long the topic is read before the stream has its turn."""
 
-ONLY_THIS: Final = frozenset(("mysql.refused", "mysql.privilege_missing", "mysql.timeout"))
+ONLY_THIS: Final = frozenset(
+    ("mysql.refused", "mysql.privilege_missing", "mysql.lock_privilege", "mysql.timeout")
+)
 """Failures of what an operator asked for that say nothing of the rest of the pipeline."""
 
 

@@ -154,9 +154,9 @@ class Opener:
             return RETRY_S
         lane = self._lane = self._lane or self._connect()
         locked = not structure.transactional
-        gate, executed = lane.begin(_table(structure), locked=locked)
-        seen = GtidSet.parse(executed)
-        wait_s = self._too_early(name, gate, seen)
+        gate, executed = lane.begin(structure)
+        shown = GtidSet.parse(executed)
+        wait_s = self._too_early(name, gate, shown)
         if wait_s:
             self._rest(locked)
             return wait_s
@@ -174,11 +174,11 @@ class Opener:
             statement=f"GRANT SELECT ON {_table(structure)} TO '{self._config.user}'",
         )  # fmt: skip
         version = self._tables.versions.get(name, 0)
+        window = Window(exact=lane.exact or locked, shown=shown)
         chunk = Chunk(
-            lane, name, version, structure, schema, key, lower, wanted, gate, found, locked,
-            Window(exact=lane.exact or locked, seen=seen),
-        )  # fmt: skip
-        stream.routes.watch(name, chunk.window)
+            lane, name, version, structure, schema, key, lower, wanted, gate, found, locked, window
+        )
+        stream.routes.watch(name, window)
         return chunk
 
     def _too_early(self, name: str, gate: Place, seen: GtidSet) -> float:

@@ -81,9 +81,21 @@ cdef inline uint64_t big_endian(const uint8_t *at, Py_ssize_t size) noexcept:
 
 
 cdef inline uint64_t little_endian(const uint8_t *at, Py_ssize_t size) noexcept:
-    """An unsigned number of at most 8 bytes."""
+    """An unsigned number of at most 8 bytes. Compilers make one load of those of 2, 4 and 8."""
     cdef uint64_t number = 0
     cdef Py_ssize_t i
+    if size == 1:
+        return at[0]
+    elif size == 2:
+        return at[0] | at[1] << 8
+    elif size == 4:
+        return at[0] | at[1] << 8 | at[2] << 16 | <uint32_t> at[3] << 24
+    elif size == 8:
+        return (
+            <uint64_t> at[0] | <uint64_t> at[1] << 8 | <uint64_t> at[2] << 16
+            | <uint64_t> at[3] << 24 | <uint64_t> at[4] << 32 | <uint64_t> at[5] << 40
+            | <uint64_t> at[6] << 48 | <uint64_t> at[7] << 56
+        )
     for i in range(size):
         number |= <uint64_t> at[i] << (8 * i)
     return number

@@ -18,9 +18,10 @@ cdef enum Code:
     DATETIME
     OLD_TIMESTAMP
     TIMESTAMP
-    PLAIN
-    BYTES
+    COPIED_TEXT
     TEXT
+    BYTES
+    COMPRESSED
     BITS
     ENUM
     SET
@@ -35,6 +36,8 @@ cdef enum Conversion:
     COPIED
     BY_LETTER
     BY_PYTHON
+    # Bytes, not text.
+    NO_TEXT
 
 cdef struct Letter:
     # What a byte of a charset of 8 bits is in UTF-8; of size 0 if it stands for nothing.
@@ -54,14 +57,11 @@ cdef struct Field:
     int prefix
     Py_ssize_t size
     bint padded
-    bint compressed
     # Digits of a second's fraction or of a decimal's; ``digits`` are all of a decimal's, or bits.
     int scale
     int digits
     bint kept
     bint in_key
-    # NOBLOB row images leave it out.
-    bint large
     # The bytes are ASCII wherever they are below 0x80.
     bint ascii
     Letter *letters
@@ -85,7 +85,7 @@ cdef class Fields:
     cdef int _make_large(self, Field *field, column) except -1
     cdef int _make_string(self, Field *field, column) except -1
     cdef int _make_labels(self, Field *field, labels) except -1
-    cdef int _make_text(self, Field *field, column) except -1
+    cdef int _make_text(self, Field *field, column, bint compressed) except -1
     cdef int _make_conversion(self, Field *field, charset) except -1
     cdef int put_text(
         self, Text *text, const Field *field, const uint8_t *data, Py_ssize_t size

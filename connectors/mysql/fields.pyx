@@ -111,11 +111,10 @@ cdef class Fields:
         elif code in (Type.STRING, Type.ENUM, Type.SET):
             self._make_string(field, column)
         elif code in (Type.VARCHAR, Type.VAR_STRING, Type.VARCHAR_COMPRESSED):
-            field.compressed = code == Type.VARCHAR_COMPRESSED
             field.prefix = 1 if meta < 256 else 2
-            self._make_text(field, column)
+            self._make_text(field, column, code == Type.VARCHAR_COMPRESSED)
         elif code == Type.DECIMAL and meta:
-            field.code, field.size = PLAIN, meta & 0xFF
+            field.code, field.size = COPIED_TEXT, meta & 0xFF
         else:
             raise LookupError(f"type {int(code)}")
         if special == "vector":
@@ -135,8 +134,6 @@ cdef class Fields:
         return 0
 
     cdef int _make_large(self, Field *field, column) except -1:
-        field.large = True
-        field.compressed = column.type == Type.BLOB_COMPRESSED
         field.prefix = column.meta & 0xFF or _LARGE[column.type]
         if field.prefix > 4:
             raise DamagedError("the length of a BLOB takes at most 4 bytes")
@@ -145,9 +142,9 @@ cdef class Fields:
         elif column.type == Type.VECTOR:
             field.code = VECTOR
         elif column.type == Type.GEOMETRY:
-            field.code = BYTES
+            field.code, field.conversion = BYTES, NO_TEXT
         else:
-            self._make_text(field, column)
+            self._make_text(field, column, column.type == Type.BLOB_COMPRESSED)
         return 0
 
     cdef int _make_string(self, Field *field, column) except -1:
@@ -167,7 +164,7 @@ cdef class Fields:
             if column.special in _SPECIAL:
                 field.code, field.size = _SPECIAL[column.special]
             else:
-                self._make_text(field, column)
+                self._make_text(field, column, False)
                 field.padded = field.code == BYTES
         else:
             raise DamagedError("no server writes such metadata of a STRING")
@@ -185,12 +182,15 @@ cdef class Fields:
         self.owned.append((texts, pieces))
         return 0
 
-    cdef int _make_text(self, Field *field, column) except -1:
+    cdef int _make_text(self, Field *field, column, bint compressed) except -1:
         if column.charset in ("", "binary"):
-            field.code = BYTES
-            return 0
-        field.code = TEXT
-        return self._make_conversion(field, column.charset)
+            field.code, field.conversion = BYTES, NO_TEXT
+        else:
+            self._make_conversion(field, column.charset)
+            field.code = COPIED_TEXT if field.conversion == COPIED else TEXT
+        if compressed:
+            field.code = COMPRESSED
+        return 0
 
     cdef int _make_conversion(self, Field *field, charset) except -1:
         cdef bytearray letters
@@ -224,8 +224,8 @@ cdef class Fields:
         bytes, so that the row is not lost."""
         cdef Py_ssize_t start
         cdef bytes decoded
-        if field.conversion == COPIED:
-            return put_value(text, c't', data, size)
+        if field.conversion == COPIED or field.conversion == NO_TEXT:
+            return put_value(text, c'b' if field.conversion == NO_TEXT else c't', data, size)
         if field.conversion == BY_LETTER:
             start = begin(text, c't', _LETTER_MAX * size)
             if _put_letters(text, field, data, size):

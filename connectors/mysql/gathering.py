@@ -22,8 +22,9 @@ from connectors.mysql.rowevents import (
     decompressed,
     rows_head,
 )
-from connectors.mysql.snapshot import Window, judge
+from connectors.mysql.snapshot import judge
 from connectors.mysql.tables import Route, Tables
+from connectors.mysql.transactions import Consumed
 from ensign_core.change import Batch, Op, Position, Run, Schema, Tx
 from ensign_core.plugin import Context
 
@@ -64,6 +65,7 @@ class Gathering:
         snapshots: Snapshots,
         context: Context,
         routes: Routes,
+        consumed: Consumed,
         *,
         mariadb: bool,
     ) -> None:
@@ -72,10 +74,11 @@ class Gathering:
         self._snapshots = snapshots
         self._context = context
         self.routes = routes
+        self.consumed = consumed
         self._mariadb = mariadb
         self._lengths = bytes(256)
         self._marked = False
-        self._muted = False
+        self._muted = self._replays = False
         self._mute_rows = 0
         self._tx: Tx | None = None
         self._taken = self._skip = 0
@@ -176,6 +179,10 @@ class Gathering:
             start = len(self._bodies)
         try:
             count = route.decoder.rows(event, at, image, self._bodies)
+        except rowimage.NoBaseError:
+            self._tables.stop(route.name, "document_unknown")
+            self.routes.sort()
+            return
         except ValueError:
             self._set_aside(event, route)
             return
@@ -195,7 +202,8 @@ class Gathering:
         """Rows one by one: those of a table that is read by a snapshot."""
         bodies = self._bodies.bodies(start)
         self._bodies.cut(start)
-        windows = [w for w in self.routes.windows.get(route.name, ()) if self._unseen(w)]
+        begun, watching = self.consumed.begun, self.routes.windows.get(route.name, ())
+        windows = [w for w in watching if w.wants(begun, xa=self._replays)]
         for body in bodies:
             for window in windows:
                 window.add(op, route.schema, body)
@@ -208,10 +216,6 @@ class Gathering:
             else:
                 self._add(seen[0], route.schema, seen[1])
 
-    def _unseen(self, window: Window) -> bool:
-        """Whether a chunk may not have seen the transaction that is under way."""
-        raise NotImplementedError
-
     def _mark_begin(self) -> None:
         if self._config.transaction_markers and not self._marked:
             self._marked = True
@@ -220,5 +224,6 @@ class Gathering:
     def _set_aside(self, event: bytes, route: Route) -> None:
         """A rows event that cannot be processed: a dead letter, with the batch whose position
         covers it."""
-        self._context.dead_letter(event, error("row_damaged", table=route.name))
+        damaged = error("row_damaged", table=route.name, pipeline=self._context.pipeline)
+        self._context.dead_letter(event, damaged)
         self._letters += 1

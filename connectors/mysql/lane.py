@@ -15,10 +15,14 @@ from connectors.mysql.commands import packet
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.errors import by_number, error
 from connectors.mysql.position import Place
-from connectors.mysql.session import Server, Session, status
+from connectors.mysql.session import Server, Session, quoted, status
+from connectors.mysql.structures import Structure
 
 LOCK_S_MAX: Final = 5
 """How long a statement waits for a table's lock."""
+
+LOCK_DENIED: Final = 1044
+"""Access denied to a database: the privilege to lock tables is one of databases."""
 
 SILENCE_S_MAX: Final = 60.0
 """A server that sends nothing of a chunk for so long is gone."""
@@ -51,20 +55,20 @@ class Lane:
 
     @property
     def exact(self) -> bool:
-        """Whether the gate is where the snapshot is, and not only behind it."""
+        """Whether the server tells exactly which part of its log a snapshot shows."""
         return self._server.mariadb
 
-    def begin(self, table: str, *, locked: bool) -> tuple[Place, str]:
+    def begin(self, structure: Structure) -> tuple[Place, str]:
         """Begin a transaction with a snapshot; the gate behind all that it can see, and the GTIDs
-        that it sees for sure, on MySQL. ``locked``: hold ``table``, quoted, against writers
-        instead, since its engine has no snapshots."""
-        session = self.session
+        that it sees for sure, on MySQL. A table whose engine has no snapshots is held against
+        writers instead."""
+        session, locked = self.session, not structure.transactional
         executed = ""
         if not self._server.mariadb and self._server.gtids:
             rows = session.rows("SELECT @@GLOBAL.gtid_executed", doing="reading executed GTIDs")
             executed = str(rows[0][0])
         if locked:
-            self._lock(table)
+            self._lock(structure)
         else:
             session.query(
                 "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", doing="reading a snapshot"
@@ -83,12 +87,13 @@ class Lane:
             raise error("log_disabled")
         return Place(end.file, end.offset), executed
 
-    def _lock(self, table: str) -> None:
-        doing = "locking a table"
-        # 1044: the privilege for it is missing.
-        if self.session.query(f"LOCK TABLES {table} READ", doing=doing, tolerate=(1044,)) == 1044:
-            database = table.partition(".")[0]
-            raise error("lock_privilege", **self.session.facts, table=table, database=database)
+    def _lock(self, structure: Structure) -> None:
+        database = quoted(structure.database)
+        statement = f"LOCK TABLES {database}.{quoted(structure.table)} READ"
+        denied = self.session.query(statement, tolerate=(LOCK_DENIED,), doing="locking a table")
+        if denied == LOCK_DENIED:
+            facts = {"table": structure.name, "database": database, **self.session.facts}
+            raise error("lock_privilege", **facts)
 
     def select(self, sql: str, rows: textrows.TextRows, *, doing: str, statement: str) -> None:
         """Have the server send the rows of a statement."""

@@ -65,6 +65,17 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The binary log behind {from_place} is purged: changes up to {to_place} are missed.",
         RECONCILE,
     ),
+    "log_endangered": (
+        (
+            "The pipeline stands in {place}, the oldest file of the binary log, which the server "
+            "is about to delete: it keeps its log for {hours} hours."
+        ),
+        (
+            "SET GLOBAL binlog_expire_logs_seconds (MariaDB before 10.6, MySQL 5.7: "
+            "expire_logs_days) to more until the pipeline has caught up; ensign status shows how "
+            "far behind it is."
+        ),
+    ),
     "log_reset": (
         (
             "The server's binary log is another one than that of the position {from_place}: it was "
@@ -90,7 +101,7 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
             "waits for (rpl_semi_sync_source_timeout)."
         ),
     ),
-    "catalog_busy": (
+    "catalog.busy": (
         "Tables are altered all the time: their structure at one place in the log is not found.",
         "Nothing to do: the pipeline tries again.",
     ),
@@ -152,6 +163,17 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
             "{pipeline} --tables {table} --reconcile."
         ),
     ),
+    "document_unknown": (
+        (
+            "An update of {table} has changes to a JSON document that the log does not have: the "
+            "table's rows are left out."
+        ),
+        (
+            "Have no session combine binlog_row_value_options = PARTIAL_JSON with "
+            "binlog_row_image = MINIMAL; then: ensign snapshot start {pipeline} --tables {table} "
+            "--reconcile."
+        ),
+    ),
     "row_damaged": (
         "Rows of {table} are not in the format that their table has.",
         "See it with: ensign dead-letters list {pipeline}; it is set aside, and the rest goes on.",
@@ -162,8 +184,8 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "See ensign check for the tables that are captured.",
     ),
     "adhoc_failed": (
-        "A snapshot that was asked for failed ({failed}) and was given up.",
-        "Mend the cause and ask for it again.",
+        "A snapshot that was asked for was given up: {failed}",
+        "Mend the cause, such as its --where, and ask for it again.",
     ),
     "gap_open": (
         "The tables are being compared with their topics after a gap; that is not stopped.",

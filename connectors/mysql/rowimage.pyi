@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 from connectors.mysql.damage import DamagedError as DamagedError
 from connectors.mysql.damage import MismatchError as MismatchError
+from connectors.mysql.damage import NoBaseError as NoBaseError
 from connectors.mysql.gathered import Gathered
 from connectors.mysql.wire import WireColumn
 
@@ -30,11 +31,12 @@ class RowDecoder:
         post-header and its extra data; ``kind`` is one of the constants of this module. The body
         of an update is an old and a new image, of a delete an old one, of an insert a new one.
 
-        An old image is full (``O``) if it has all columns, or all that a NOBLOB image has, and
-        then lacks those as unchanged; it is key-only (``K``) if it has the key's columns and not
-        all others, which are then ``n``. What a new image lacks is unchanged, but the key's columns
-        are then those of the old image.
+        An old image is key-only (``K``) if it has the key's columns and no others, which are then
+        ``n``, as with binlog_row_image MINIMAL; else it is full (``O``), and lacks as unchanged
+        what is not in it: large columns with NOBLOB, generated ones of MariaDB 11. What a new image
+        lacks is unchanged, but the key's columns are then those of the old image.
 
         Raises `DamagedError` for bytes that do not follow the format and `MismatchError` for a row
-        of other columns; ``into`` is then as it was.
+        of other columns, `NoBaseError` for changes to a JSON value that the old image lacks;
+        ``into`` is then as it was.
         """

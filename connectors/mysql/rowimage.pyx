@@ -19,7 +19,7 @@ from connectors.mysql.stored cimport put_stored
 from ensign_core.rows.layout cimport column_end
 from ensign_core.rows.text cimport Text, make_room
 
-from connectors.mysql.damage import DamagedError, MismatchError
+from connectors.mysql.damage import DamagedError, MismatchError, NoBaseError
 
 cdef enum:
     _WRITE = 0
@@ -30,7 +30,7 @@ cdef enum:
     _PARTIAL_JSON = 1
     _NULL = -1
 
-_OURS = (DamagedError, MismatchError)
+_OURS = (DamagedError, MismatchError, NoBaseError)
 
 WRITE, UPDATE, DELETE, PARTIAL_UPDATE = _WRITE, _UPDATE, _DELETE, _PARTIAL_UPDATE
 
@@ -87,6 +87,8 @@ cdef class RowDecoder:
             raise
 
     cdef Py_ssize_t _rows(self, const uint8_t *at, int kind, Gathered into) except -1:
+        """All rows. One that says nothing of any column, as MINIMAL images are of an INSERT without
+        values, is alone in its event and takes no byte of it."""
         cdef Image old, new
         cdef Py_ssize_t count = 0
         cdef bint updates = kind == _UPDATE or kind == _PARTIAL_UPDATE
@@ -99,7 +101,9 @@ cdef class RowDecoder:
         if updates:
             at = self._image(at, &new)
             new.marker, new.absent = c'N', c'u'
-        while at < self.end:
+        if not old.nulls_size and (kind != _WRITE or at < self.end):
+            raise DamagedError("a row image without columns")
+        while at < self.end or not (old.nulls_size or count):
             at = self._row(at, &old, &into.text, updates and not new.whole, kind == _PARTIAL_UPDATE)
             if updates:
                 at = self._new_row(at, &new, &into.text, kind == _PARTIAL_UPDATE)
@@ -139,21 +143,13 @@ cdef class RowDecoder:
         return at + size
 
     cdef int _mark_old(self, Image *image) except -1:
-        cdef const Field *field
-        cdef bint key_only = True, has_key = False, has_small = True
+        """An image of the key's columns and no others is key-only; all others say of each column
+        whether they have it."""
+        cdef bint key_only = not image.whole and image.nulls_size > 0
         cdef Py_ssize_t i
-        cdef bint there
         for i in range(self.fields.count):
-            field = &self.fields.all[i]
-            there = _bit(image.present, i)
-            key_only = key_only and there == field.in_key
-            has_small = has_small and (there or field.large)
-            has_key = has_key or field.in_key
-        for i in range(self.fields.count):
-            has_key = has_key and (_bit(image.present, i) or not self.fields.all[i].in_key)
-        image.marker, image.absent = c'O', c'u'
-        if not image.whole and has_key and (key_only or not has_small):
-            image.marker, image.absent = c'K', c'n'
+            key_only = key_only and _bit(image.present, i) == self.fields.all[i].in_key
+        image.marker, image.absent = c'K' if key_only else c'O', c'n' if key_only else c'u'
         return 0
 
     cdef int _begin_row(self, Text *text, char marker) except -1:
@@ -296,14 +292,13 @@ cdef class RowDecoder:
     cdef int _put_patched(
         self, Text *text, Py_ssize_t index, const uint8_t *data, Py_ssize_t size
     ) except -1:
-        """JSON as changes to the old value. Where the old image lacks that, nobody knows the new
-        one."""
+        """JSON as changes to the old value."""
         cdef const Value *old = &self.olds[index]
         cdef Py_ssize_t start
         if old.data == NULL:
             if old.size == _NULL:
                 raise DamagedError("changes to a JSON value that is null")
-            return _put_kind(text, c'u')
+            raise NoBaseError("changes to a JSON value that the old image lacks")
         start = begin(text, c't', 2 * old.size)
         put_json_patched(text, old.data, old.size, data, size)
         return end_value(text, start)

@@ -1,13 +1,14 @@
 """Values as the server shows them in a text result, into the row layout: byte for byte what
 `connectors.mysql.stored` makes of the same values in a row image."""
 
+from cpython.object cimport PyObject
 from libc.math cimport HUGE_VAL
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from connectors.mysql.fields cimport (
-    BITS, BYTES, DATE, DECIMAL, DOUBLE, ENUM, FLOAT, SET, SIGNED, TEXT, TIMESTAMP, UNSIGNED,
-    VECTOR, YEAR, Field, Fields, begin, end, put_bits, put_double, put_float, put_value,
+    BITS, BYTES, COMPRESSED, DECIMAL, DOUBLE, ENUM, FLOAT, SET, SIGNED, TEXT, UNSIGNED, VECTOR,
+    YEAR, Field, Fields, begin, end, put_bits, put_double, put_float, put_value,
     put_vector,
 )
 from ensign_core.rows.text cimport Text, put
@@ -15,7 +16,7 @@ from ensign_core.rows.text cimport Text, put
 from connectors.mysql.damage import DamagedError
 
 cdef extern from "Python.h":
-    double PyOS_string_to_double(const char *, char **end, object overflow) except? -1.0
+    double PyOS_string_to_double(const char *, char **end, PyObject *overflow) except? -1.0
 
 cdef enum:
     # DOUBLE(255, 30) has the longest.
@@ -36,25 +37,24 @@ cdef int put_shown(
 ) except -1:
     if field.code == SIGNED or field.code == UNSIGNED or field.code == DECIMAL:
         return _put_number(text, data, size)
-    if field.code == TEXT or field.code == ENUM or field.code == SET:
+    elif (
+        field.code == TEXT or field.code == BYTES or field.code == COMPRESSED
+        or field.code == ENUM or field.code == SET
+    ):
         return fields.put_text(text, field, data, size)
-    if field.code == BYTES:
-        return put_value(text, c'b', data, size)
-    if DATE <= field.code <= TIMESTAMP:
-        return put_value(text, c't', data, size)
-    if field.code == DOUBLE:
+    elif field.code == DOUBLE:
         return put_double(text, _double_of(data, size))
-    if field.code == FLOAT:
+    elif field.code == FLOAT:
         return put_float(text, <float> _double_of(data, size))
-    if field.code == YEAR:
+    elif field.code == YEAR:
         return _put_year(text, data, size)
-    if field.code == VECTOR:
+    elif field.code == VECTOR:
         return put_vector(text, data, size)
-    if field.code == BITS:
+    elif field.code == BITS:
         if size > 8:
             raise DamagedError("a BIT column has 1 to 64 bits")
         return put_bits(text, field, data, size)
-    # JSON, UUID, INET4, INET6, the DECIMAL of old: the server's text is ours.
+    # Text that is copied, dates and times, JSON, UUID, INET4 and INET6: the server's text is ours.
     return put_value(text, c't', data, size)
 
 
@@ -111,7 +111,7 @@ cdef double _double_of(const uint8_t *data, Py_ssize_t size) except? -1:
         raise DamagedError("a float of too many digits")
     memcpy(copy, data, size)
     copy[size] = 0
-    found = PyOS_string_to_double(copy, NULL, None)
+    found = PyOS_string_to_double(copy, NULL, NULL)
     if found == HUGE_VAL or found == -HUGE_VAL:
         raise DamagedError("a float that is too large")
     return found

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from connectors.mysql.gtid_events import Gtid
 from connectors.mysql.gtids import GtidSet
 from ensign_core.change import KEY_IMAGE, NEW_IMAGE, UNCHANGED, Op, Schema, image_end
 from ensign_core.rows import ABSENT, Value, decode, encode, split
@@ -161,25 +162,24 @@ def merged(older: bytes, newer: bytes) -> bytes | None:
 
 
 class Window:
-    """The changes of a chunk's table that its transaction has seen or not: from the first of which
-    that is not known on, since those behind it may be of the same rows. ``seen`` are the GTIDs of
-    transactions that were seen for sure; ``exact``: so is all that comes before the gate, but for
-    XA transactions, whose commit is in the log before it is in the tables."""
+    """The changes of a chunk's table that the stream brought while the chunk was under way, from
+    the first on that the chunk may lack: those behind it may be of the same rows. It shows for sure
+    what is in ``shown``, and all before its gate where it is ``exact``, but for XA transactions,
+    whose commit is in the log before it is in the tables."""
 
-    def __init__(self, *, exact: bool, seen: GtidSet) -> None:
+    def __init__(self, *, exact: bool, shown: GtidSet) -> None:
         self._exact = exact
-        self._seen = seen
+        self._shown = shown
         self._changes: list[tuple[Op, Schema, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._changes)
 
-    def takes(self, sid: str, tag: str, number: int, *, xa: bool) -> bool:
-        """Whether changes of a transaction are to be added; all zero or empty where it has no
-        GTID."""
-        if self._changes or (xa and self._exact):
-            return True
-        return not (self._exact or self._seen.has(sid, tag, number))
+    def wants(self, begun: Gtid | None, *, xa: bool) -> bool:
+        """Whether rows of a transaction may be missing in what was read, or come behind such."""
+        if self._changes or self._exact:
+            return xa or bool(self._changes)
+        return begun is None or not self._shown.has(begun.sid, begun.tag, begun.number)
 
     def add(self, op: Op, schema: Schema, body: bytes) -> None:
         self._changes.append((op, schema, body))

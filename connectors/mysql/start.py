@@ -71,7 +71,8 @@ class Starter:
         snapshots = stood.snapshots if stood is not None else Snapshots()
         structures = _kept(context) if stood is not None else {}
         tables = Tables(
-            catalog, config, snapshots, structures, warn, any_case=_any_case(query)
+            catalog, config, snapshots, structures, warn, pipeline=context.pipeline,
+            any_case=_any_case(query),
         )  # fmt: skip
         end = _end(query, known)
         listed = catalog.tables(config)
@@ -107,7 +108,7 @@ class Starter:
         """A further connection for a dump of the log."""
         config = self._config
         assert self.query is not None
-        server_id = config.server_id or _free_id(self.query, known)
+        server_id = config.server_id or free_id(self.query, known)
         return Log(config, self._context.pipeline, known, server_id)
 
     def _fenced(
@@ -124,7 +125,7 @@ class Starter:
             if same:
                 return end, again
             listed = again
-        raise error("catalog_busy")
+        raise error("catalog.busy")
 
     def _beginning(self, query: Session, known: Server, end: Status) -> tuple[Consumed, Place]:
         """Where a pipeline begins that has no position: at the log's end."""
@@ -169,10 +170,15 @@ class Starter:
                     snapshots.take_up(name, wipe=False)
 
 
-def check_server(known: Server) -> None:
-    """Raise what keeps a server from being captured at all."""
+def check_version(known: Server) -> None:
+    """Raise for a server that is too old."""
     if known.version < VERSIONS_MIN[known.mariadb]:
         raise error("version_unsupported", title=known.title)
+
+
+def check_server(known: Server) -> None:
+    """Raise what keeps a server from being captured at all."""
+    check_version(known)
     if not known.log_bin:
         raise error("log_disabled")
     if known.log_format != "ROW":
@@ -208,14 +214,19 @@ def _any_case(query: Session) -> bool:
     return bool(rows[0][0])
 
 
-def _free_id(query: Session, known: Server) -> int:
-    """A server id that no replica has."""
+def replicas(query: Session, known: Server) -> dict[int, str] | None:
+    """Who reads the log, by server id, and by what name; None where that may not be seen."""
     statement = "SHOW SLAVE HOSTS"
     if not known.mariadb and known.version >= (8, 0, 22):
         statement = "SHOW REPLICAS"
-    # 1227: the privilege for it is missing; a collision is unlikely all the same.
+    # 1227: the privilege for it is missing.
     found = query.query(statement, tolerate=(1227,), doing="listing replicas")
-    taken = {int(row[0]) for row in found} if isinstance(found, list) else set()
+    return {int(row[0]): str(row[1]) for row in found} if isinstance(found, list) else None
+
+
+def free_id(query: Session, known: Server) -> int:
+    """A server id that no replica has, as far as that can be seen: a collision is unlikely."""
+    taken = replicas(query, known) or {}
     while True:
         chosen = random.choice(SERVER_IDS)  # noqa: S311  # a name, not a secret
         if chosen not in taken:

@@ -14,9 +14,9 @@ from connectors.mysql.digits cimport (
     big_endian, little_endian, power_of_ten, write_number, write_padded,
 )
 from connectors.mysql.fields cimport (
-    BITS, BYTES, DATE, DATETIME, DECIMAL, DOUBLE, ENUM, FLOAT, INET4, INET6, JSON, OLD_DATETIME,
-    OLD_TIME, OLD_TIMESTAMP, PLAIN, SET, SIGNED, TEXT, TIME, TIMESTAMP, UNSIGNED, UUID, VECTOR,
-    YEAR, Field, Fields, begin, end, put_bits, put_double, put_float, put_value, put_vector,
+    BITS, BYTES, COMPRESSED, COPIED_TEXT, DATE, DATETIME, DECIMAL, DOUBLE, ENUM, FLOAT, INET4,
+    INET6, JSON, OLD_DATETIME, OLD_TIME, SET, SIGNED, TEXT, TIME, TIMESTAMP, UNSIGNED, UUID,
+    VECTOR, YEAR, Field, Fields, begin, end, put_bits, put_double, put_float, put_value, put_vector,
 )
 from connectors.mysql.floats cimport double_at, float_at
 from connectors.mysql.moments cimport (
@@ -40,45 +40,39 @@ cdef int put_stored(
     Fields fields, Text *text, const Field *field, const uint8_t *data, Py_ssize_t size
 ) except -1:
     """Write the value of ``size`` bytes; where there is a fixed size, it is that."""
-    if field.code == SIGNED:
-        return _put_signed(text, data, size)
-    if field.code == UNSIGNED:
-        return _put_integer(text, False, little_endian(data, size))
-    if field.code == TEXT or field.code == BYTES:
-        if field.compressed:
-            return _put_compressed(fields, text, field, data, size)
-        if field.code == TEXT:
-            return fields.put_text(text, field, data, size)
-        return _put_padded(text, field, data, size)
-    if DATE <= field.code <= TIMESTAMP:
-        return _put_moment(text, field, data, size)
-    if field.code == DECIMAL:
-        return _put_decimal(text, field, data)
-    if field.code == DOUBLE:
-        return put_double(text, double_at(data))
-    if field.code == FLOAT:
-        return put_float(text, float_at(data))
-    if field.code == ENUM:
-        return _put_label(text, field, little_endian(data, size))
-    return _put_rare(fields, text, field, data, size)
-
-
-cdef int _put_rare(
-    Fields fields, Text *text, const Field *field, const uint8_t *data, Py_ssize_t size
-) except -1:
-    if field.code == YEAR:
-        return _put_integer(text, False, 1900 + data[0] if data[0] else 0)
-    if field.code == JSON:
-        return _put_json(text, data, size)
-    if field.code == SET:
-        return _put_labels(text, field, little_endian(data, size))
-    if field.code == BITS:
-        return put_bits(text, field, data, size)
-    if field.code == VECTOR:
-        return put_vector(text, data, size)
-    if field.code == PLAIN:
+    if field.code == COPIED_TEXT:
         return put_value(text, c't', data, size)
-    return _put_address(text, field, data, size)
+    elif field.code == SIGNED:
+        return _put_signed(text, data, size)
+    elif field.code == UNSIGNED:
+        return _put_integer(text, False, little_endian(data, size))
+    elif field.code == TEXT:
+        return fields.put_text(text, field, data, size)
+    elif field.code == BYTES:
+        return _put_padded(text, field, data, size)
+    elif field.code == DECIMAL:
+        return _put_decimal(text, field, data)
+    elif field.code == DOUBLE:
+        return put_double(text, double_at(data))
+    elif field.code == FLOAT:
+        return put_float(text, float_at(data))
+    elif field.code == ENUM:
+        return _put_label(text, field, little_endian(data, size))
+    elif field.code == SET:
+        return _put_labels(text, field, little_endian(data, size))
+    elif field.code == YEAR:
+        return _put_integer(text, False, 1900 + data[0] if data[0] else 0)
+    elif field.code == JSON:
+        return _put_json(text, data, size)
+    elif field.code == BITS:
+        return put_bits(text, field, data, size)
+    elif field.code == VECTOR:
+        return put_vector(text, data, size)
+    elif field.code == COMPRESSED:
+        return _put_compressed(fields, text, field, data, size)
+    elif field.code == UUID or field.code == INET4 or field.code == INET6:
+        return _put_address(text, field, data, size)
+    return _put_moment(text, field, data, size)
 
 
 cdef inline int _put_signed(Text *text, const uint8_t *data, Py_ssize_t size) except -1:
@@ -197,7 +191,7 @@ cdef int _put_decimal(Text *text, const Field *field, const uint8_t *data) excep
 cdef int _put_label(Text *text, const Field *field, uint64_t index) except -1:
     """An index from 1; 0 is the label of what was no label."""
     if index == 0:
-        return put_value(text, c't', NULL, 0)
+        return put_value(text, c't', <const uint8_t *> b"", 0)
     if index > <uint64_t> field.label_count:
         raise MismatchError("an ENUM has more labels than were told")
     return put_value(
@@ -256,12 +250,8 @@ cdef int _put_compressed(
     0x80, how many bytes the length behind it takes, and 8 if zlib's own header is left out."""
     cdef Py_ssize_t length, width
     cdef bytes found
-    if size == 0:
-        return fields.put_text(text, field, data, 0) if field.code == TEXT else put_value(
-            text, c'b', data, 0
-        )
-    if data[0] == 0:
-        found = <bytes> data[1:size]
+    if size == 0 or data[0] == 0:
+        found = <bytes> data[min(size, 1) : size]
     else:
         width = data[0] & 7
         if data[0] & 0xF0 != 0x80 or not 1 <= width <= 4 or size <= width:
@@ -269,9 +259,7 @@ cdef int _put_compressed(
         length = big_endian(data + 1, width)
         found = _inflated(<bytes> data[1 + width : size], -15 if data[0] & 8 else 15, length)
     data = <const uint8_t *> PyBytes_AS_STRING(found)
-    if field.code == TEXT:
-        return fields.put_text(text, field, data, PyBytes_GET_SIZE(found))
-    return put_value(text, c'b', data, PyBytes_GET_SIZE(found))
+    return fields.put_text(text, field, data, PyBytes_GET_SIZE(found))
 
 
 def _inflated(data, window_bits, Py_ssize_t length):

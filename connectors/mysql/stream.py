@@ -25,7 +25,6 @@ from connectors.mysql.routes import Routes
 from connectors.mysql.rowevents import (
     PLAIN_OF_COMPRESSED,
 )
-from connectors.mysql.snapshot import Window
 from connectors.mysql.statements import Statement, begins_transaction, query
 from connectors.mysql.tables import Tables
 from connectors.mysql.transactions import Consumed
@@ -42,10 +41,10 @@ than waking up for every few rows. After so many pauses without data the batch i
 class Stream(Gathering):
     """Receives what the server sends.
 
-    ``place`` is the end of the last complete transaction in the server's log. Between `take`s the
-    events of one batch gather here. While there is a ``gate``, the stream stops before the first
-    transaction at or behind it. ``windows`` are those of chunks under way, by table: they get what
-    comes of it.
+    ``place`` is the end of the last complete transaction in the server's log, ``committed_at_us``
+    (since 1970) when the last one that began was committed there, 0 before the first. Between
+    `take`s the events of one batch gather here. While there is a ``gate``, the stream stops before
+    the first transaction at or behind it.
     """
 
     def __init__(
@@ -63,9 +62,8 @@ class Stream(Gathering):
         partial: Partial | None,
     ) -> None:
         routes = Routes(tables, snapshots, remembers=consumed.mode == "file" and not mariadb)
-        super().__init__(config, tables, snapshots, context, routes, mariadb=mariadb)
+        super().__init__(config, tables, snapshots, context, routes, consumed, mariadb=mariadb)
         self._log = log
-        self.consumed = consumed
         self._prepared = prepared
         self.place = place
         self._replayed = partial
@@ -78,7 +76,8 @@ class Stream(Gathering):
         self._start = place
         self._id = ""
         self._committing: log_events.Xa | None = None
-        self._grouped = self._undone = self._replays = False
+        self._grouped = self._undone = False
+        self.committed_at_us = 0
         self.gate: Place | None = None
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
@@ -168,15 +167,9 @@ class Stream(Gathering):
             taken = True
         bodies, size_max = self._bodies, self._bytes_max
         while True:
-            while self._inner is not None:
-                taken = True
-                for event in self._inner:
-                    self._handle(event)
-                    if bodies.size >= size_max:
-                        return True
-                self._inner, self._following = self._following, None
-                if self._inner is None:
-                    self._inner_over()
+            taken = taken or self._inner is not None
+            if self._take_inner():
+                return True
             for event in self._queue:
                 taken = True
                 self._handle(event)
@@ -190,6 +183,18 @@ class Stream(Gathering):
                     return taken
                 self._cursor.foresee(found[-1])
                 self._queue = iter(found)
+
+    def _take_inner(self) -> bool:
+        """Handle events within one; whether the batch is full before they are over."""
+        while self._inner is not None:
+            for event in self._inner:
+                self._handle(event)
+                if self._bodies.size >= self._bytes_max:
+                    return True
+            self._inner, self._following = self._following, None
+            if self._inner is None:
+                self._inner_over()
+        return False
 
     def _handle(self, event: bytes) -> None:
         handler = self._handlers.get(event[TYPE_AT])
@@ -248,6 +253,7 @@ class Stream(Gathering):
         if committed_at is None:
             committed_at = int.from_bytes(event[:4], "little") * 1_000_000
         self._tx = Tx(self._id, str(self._start), committed_at)
+        self.committed_at_us = committed_at
         self._base = -len(self._ops)
         self._taken = self._skip = 0
         self._marked = self._muted = False
@@ -361,13 +367,11 @@ class Stream(Gathering):
         else:
             self._following = found
 
-    def _unseen(self, window: Window) -> bool:
-        return window.takes(*self.consumed.under_way, xa=self._replays)
-
     def _inner_over(self) -> None:
         self.routes.forget()
         if self._tx is not None:
             self._close()
 
     def _incident(self, event: bytes) -> None:
-        raise error("log_incident", place=str(self._cursor.here))
+        pipeline = self._context.pipeline
+        raise error("log_incident", place=str(self._cursor.here), pipeline=pipeline)

@@ -60,6 +60,7 @@ class Tables:
         structures: dict[str, Structure],
         warn: Callable[[EnsignError], None],
         *,
+        pipeline: str,
         any_case: bool,
     ) -> None:
         self._catalog = catalog
@@ -67,6 +68,7 @@ class Tables:
         self._snapshots = snapshots
         self.structures = structures
         self._warn = warn
+        self._pipeline = pipeline
         self._any_case = any_case
         self._schemas = {name: s.schema(config.columns) for name, s in structures.items()}
         self.versions: dict[str, int] = {}
@@ -115,10 +117,10 @@ class Tables:
                 structure.columns, structure.key, structure.keep(self._config.columns)
             )
         except LookupError as unknown:
-            self._stop(name, "charset_unknown", what=str(unknown.args[0]))
+            self.stop(name, "charset_unknown", what=str(unknown.args[0]))
             return None
         except ValueError:
-            self._stop(name, "structure_unknown")
+            self.stop(name, "structure_unknown")
             return None
         return Route(name, self._schemas[name], decoder)
 
@@ -132,12 +134,12 @@ class Tables:
             if read is not None and fits(read, found):
                 known = read
             elif not named:
-                self._stop(name, "structure_unknown")
+                self.stop(name, "structure_unknown")
                 return None
         try:
             structure = structure_of(found, known)
         except LookupError as unknown:
-            self._stop(name, "charset_unknown", what=str(unknown.args[0]))
+            self.stop(name, "charset_unknown", what=str(unknown.args[0]))
             return None
         if fresh and name not in self._snapshots.tables and self._config.snapshot != "never":
             # Nobody told of it when it was made: what it had until now is in no event.
@@ -148,10 +150,16 @@ class Tables:
                 self._silent.add(name)
         return structure
 
-    def _stop(self, name: str, word: str, **facts: object) -> None:
-        self._snapshots.stopped[name] = word
+    def stop(self, name: str, word: str, *, what: str = "") -> None:
+        """The rows of a table cannot be had from here on."""
+        self._snapshots.stopped[name] = f"{word} {what}".rstrip()
         self._touch(name)
-        self._warn(error(word, table=name, **facts))
+        self._warn(self.stopped(name))
+
+    def stopped(self, name: str) -> EnsignError:
+        """Why a table is stopped."""
+        word, _, what = self._snapshots.stopped[name].partition(" ")
+        return error(word, table=name, what=what, pipeline=self._pipeline)
 
     def resume(self, name: str) -> None:
         """An operator asks for a stopped table: what is it now?"""
@@ -187,7 +195,7 @@ class Tables:
         if isinstance(found, ddl.Written):
             for name in map(self._name, found.tables):
                 if name in self.structures:
-                    self._stop(name, "statement_logged")
+                    self.stop(name, "statement_logged")
             return []
         return list(self._anything())
 

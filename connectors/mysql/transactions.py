@@ -66,6 +66,11 @@ class Consumed:
         tag = f":{mine.tag}" if mine.tag else ""
         return Begun(f"{mine.sid}{tag}:{mine.number}", mine.committed_at_us)
 
+    @property
+    def begun(self) -> Gtid | None:
+        """MySQL's GTID of the transaction that is under way; None where it has none."""
+        return self._begun if isinstance(self._begun, Gtid) and self._begun.number else None
+
     def end(self) -> None:
         """The transaction that began is consumed."""
         begun, self._begun = self._begun, None
@@ -96,10 +101,3 @@ class Consumed:
         """Whether a server that tells these executed GTIDs shows all that was consumed to whoever
         reads its tables; True where that is not told by GTIDs."""
         return self.mode != "gtid" or executed.contains(self._set)
-
-    @property
-    def under_way(self) -> tuple[str, str, int]:
-        """The GTID of the transaction that has begun, as `GtidSet.has` takes it; the number is 0
-        where it has none of MySQL's."""
-        begun = self._begun
-        return (begun.sid, begun.tag, begun.number) if isinstance(begun, Gtid) else ("", "", 0)

@@ -28,9 +28,10 @@ WANTED: Final = {TABLE_MAP, *INSERTS, *UPDATES, *DELETES, *PLAIN_OF_COMPRESSED}
 class Prepared:
     """One per stream. ``connect`` opens a further dump."""
 
-    def __init__(self, snapshots: Snapshots, connect: Callable[[], Log]) -> None:
+    def __init__(self, snapshots: Snapshots, connect: Callable[[], Log], pipeline: str) -> None:
         self._places = snapshots.prepared
         self._connect = connect
+        self._pipeline = pipeline
 
     def note(self, xa: Xa, start: Place) -> None:
         """It is prepared, and has captured rows."""
@@ -54,7 +55,9 @@ class Prepared:
                 try:
                     found = log.events()
                 except EnsignError as failed:
-                    raise error("prepared_lost") if refused(failed) else failed from None
+                    if refused(failed):
+                        raise error("prepared_lost", pipeline=self._pipeline) from None
+                    raise
                 for event in _opened(found):
                     if event[TYPE_AT] == XA_PREPARE:
                         return

@@ -20,6 +20,7 @@ from ensign_core.run.pipeline import Pipeline, Plan
 from tests.conftest import Database
 from tests.crash.ledger import Verdict, judge
 from tests.crash.load import Load, prepare
+from tests.crash.postgres import Committed
 from tests.services.proxy import FaultProxy
 from tests.services.ready import wait_until
 
@@ -85,7 +86,7 @@ class Shop:
         self.stop()
         again = Pipeline(self.broker, self.plan(self.database.dsn), until_caught_up=True)
         assert again.run() is None
-        return judge(self.database.connection, self.broker, "shop", None)
+        return judge(Committed(self.database.connection), self.broker, "shop", None)
 
     def stop(self) -> None:
         self.pipeline.stop()

@@ -171,10 +171,11 @@ class _Attributes:
         self._document = kind.document
         self._place: str | None = None
         self._known = True
+        self._generated = False
 
     def read(self, name: str, *, mariadb: bool) -> Definition | None:
         while self._reader:
-            self._one(name)
+            self._one(name, mariadb=mariadb)
         if not self._known:
             return None
         kind, charset_is = self._kind.name, self._charset
@@ -190,9 +191,9 @@ class _Attributes:
         )  # fmt: skip
         if column.type == Type.NULL or column.meta > 0xFFFF:
             return None
-        return Definition(column, self._key, self._place)
+        return Definition(column._replace(generated=self._generated), self._key, self._place)
 
-    def _one(self, name: str) -> None:
+    def _one(self, name: str, *, mariadb: bool) -> None:
         """Pass one attribute, or a word that says nothing of the structure."""
         reader = self._reader
         found = charset(reader)
@@ -222,6 +223,10 @@ class _Attributes:
             self._kind = self._kind._replace(name=_BINARY.get(self._kind.name, "blob"))
         elif reader.takes("check"):
             self._checked(reader.inner() or [], name)
+        elif reader.takes("as"):
+            # See `WireColumn.generated`: MySQL's are in all images.
+            self._generated = mariadb
+            reader.inner()
         elif reader.takes("row") or reader.takes("serial"):
             # Columns of MariaDB's versioned rows; SERIAL DEFAULT VALUE.
             self._known = False

@@ -95,6 +95,13 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The server does not have all transactions that the position has.",
         "Point host at a server that has them, or wait until it has; else " + RECONCILE,
     ),
+    "commits_busy": (
+        "The server does not show transactions yet that are in its log already.",
+        (
+            "Nothing to do: the pipeline tries again. Where it lasts, see which replica the server "
+            "waits for (rpl_semi_sync_source_timeout)."
+        ),
+    ),
     "catalog.busy": (
         "Tables are altered all the time: their structure at one place in the log is not found.",
         "Nothing to do: the pipeline tries again.",

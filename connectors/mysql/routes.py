@@ -39,6 +39,7 @@ class Routes:
         self.fast: dict[bytes, Route | None] = {}
         self.windows: dict[str, list[Window]] = {}
         self._recent: dict[str, Recent] = defaultdict(deque)
+        self._since: dict[str, float] = {}
 
     def map(self, event: bytes, post_header_length: int, *, mariadb: bool) -> None:
         """A table map: what its rows, which follow, go to."""
@@ -57,7 +58,7 @@ class Routes:
             self.fast.pop(key, None)
 
     def _looked_at(self, name: str) -> bool:
-        return name in self._snapshots.tables or name in self.windows
+        return name in self._snapshots.tables or name in self.windows or name in self._since
 
     def sort(self) -> None:
         """Called when snapshots begin or end, or a table is stopped: no row may pass by that."""
@@ -79,6 +80,26 @@ class Routes:
         self.all.clear()
         self.fast.clear()
 
+    def unknown_s(self, name: str) -> float:
+        """How long it takes until everything is remembered of a table that its server may not show
+        yet: what came before is not. Asking begins it."""
+        if not self.remembers:
+            return 0.0
+        now = time.monotonic()
+        if name not in self._since:
+            asked = (each.name for each in self._snapshots.asked)
+            for each in (name, *self._snapshots.tables, *asked):
+                self._since.setdefault(each, now)
+            self.sort()
+        return max(0.0, self._since[name] + RECENT_S - now)
+
+    def rest(self) -> None:
+        """Nothing is read now: nothing needs to be remembered."""
+        if self._since:
+            self._since.clear()
+            self._recent.clear()
+            self.sort()
+
     def watch(self, name: str, window: Window) -> None:
         """A chunk of a table is under way: its window gets what comes of the table, and what is
         remembered of it."""
@@ -99,7 +120,9 @@ class Routes:
         self.sort()
 
     def remember(self, route: Route, op: Op, body: bytes) -> None:
-        """A row of a table under a snapshot came."""
+        """A row came of a table that is looked at."""
+        if route.name not in self._since:
+            return
         recent, now = self._recent[route.name], time.monotonic()
         recent.append((now, op, route, body))
         while recent[0][0] < now - RECENT_S:

@@ -143,7 +143,7 @@ class MysqlSource:
             if self._adhoc.failed is not None:
                 failed, self._adhoc.failed = self._adhoc.failed, None
                 self._warnings.warn(error("adhoc_failed", failed=failed.sentence))
-        elif self._opener is not None and not (self._chunks.busy or self._adhoc.busy):
+        elif self._opener is not None and not snapshots.pending:
             self._opener.close()
         return self._of_piece(piece) if piece is not None else None
 

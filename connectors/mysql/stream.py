@@ -79,6 +79,7 @@ class Stream(Gathering):
         self._cursor = Cursor(place)
         self._start = place
         self._id = ""
+        self._committing: log_events.Xa | None = None
         self._grouped = self._undone = False
         self.committed_at_us = 0
         self.gate: Place | None = None
@@ -132,10 +133,11 @@ class Stream(Gathering):
         if self._tx is None:
             # Not begun again yet: what was consumed of it before is still consumed.
             return self._replayed
-        rows = self._base + len(self._ops) + self._skip
-        if not rows and not self._marked:
+        taken = max(self._taken, self._skip)
+        if not taken and not self._marked:
             return None
-        return Partial(self._id, self._start, rows, self._marked)
+        rows = self._base + len(self._ops)
+        return Partial(self._id, self._start, taken, rows, self._marked)
 
     @property
     def settled(self) -> bool:
@@ -177,15 +179,9 @@ class Stream(Gathering):
             taken = True
         bodies, size_max = self._bodies, self._bytes_max
         while True:
-            if self._inner is not None:
-                taken = True
-                for event in self._inner:
-                    self._handle(event)
-                    if bodies.size >= size_max or self._waits:
-                        return True
-                self._inner, self._following = self._following, None
-                if self._inner is None:
-                    self._inner_over()
+            taken = taken or self._inner is not None
+            if self._take_inner():
+                return True
             for event in self._queue:
                 taken = True
                 self._handle(event)
@@ -204,6 +200,18 @@ class Stream(Gathering):
     def _waits(self) -> bool:
         """Whether an event is kept for later."""
         return self._kept is not None
+
+    def _take_inner(self) -> bool:
+        """Handle events within one; whether the batch is full before they are over."""
+        while self._inner is not None:
+            for event in self._inner:
+                self._handle(event)
+                if self._bodies.size >= self._bytes_max or self._waits:
+                    return True
+            self._inner, self._following = self._following, None
+            if self._inner is None:
+                self._inner_over()
+        return False
 
     def _handle(self, event: bytes) -> None:
         handler = self._handlers.get(event[TYPE_AT])
@@ -266,12 +274,13 @@ class Stream(Gathering):
         self._tx = Tx(self._id, str(self._start), committed_at)
         self.committed_at_us = committed_at
         self._base = -len(self._ops)
-        self._skip = 0
+        self._taken = self._skip = 0
         self._marked = self._muted = False
         self._mute_rows = 0
         replayed, self._replayed = self._replayed, None
         if replayed is not None and replayed.id == self._id:
-            self._skip, self._marked = replayed.rows, replayed.marked  # I3
+            self._skip, self._marked = replayed.taken, replayed.marked  # I3
+            self._base += replayed.rows
         self._next_run()
 
     def _commit(self, event: bytes) -> None:
@@ -284,9 +293,10 @@ class Stream(Gathering):
     def _close(self) -> None:
         if self._marked:
             self._extra(Op.COMMIT, MARKER)
-        self._tx = None
-        self._skip = 0
-        self._marked = self._muted = self._grouped = self._undone = False
+        if self._committing is not None:
+            self._prepared.over(self._committing)
+        self._tx = self._committing = None
+        self._marked = self._muted = self._grouped = self._undone = self._replays = False
         self.consumed.end()
         self.place = self._cursor.here
         if self._runs and self._runs[-1].start == len(self._ops):
@@ -323,15 +333,14 @@ class Stream(Gathering):
         """A statement that may be about tables: their maps are asked for anew behind it."""
         told = self._changes.statement(found)
         self.routes.forget()
+        self._taken += 1
+        if self._taken <= self._skip:
+            return
         for op, schema in told:
+            self._mark_begin()
             if op is Op.SCHEMA:
-                self._mark_begin()
                 self._extra(op, schema)
-            elif self._skip:
-                self._skip -= 1
-                self._leave_out()
             else:
-                self._mark_begin()
                 self._add(op, schema, b"")
 
     def _xa(self, found: Statement, event: bytes) -> None:
@@ -342,13 +351,14 @@ class Stream(Gathering):
         if statement.verb == "START":
             self._muted = self._grouped = True
         elif statement.verb == "COMMIT":
-            start = self._prepared.take(statement.xa)
+            start = self._prepared.start(statement.xa)
             if start is None:
                 self._commit(event)
             else:
+                self._committing = statement.xa
                 self._replay(start)
         elif statement.verb == "ROLLBACK":
-            self._prepared.take(statement.xa)
+            self._prepared.over(statement.xa)
             self._commit(event)
 
     def _xa_prepare(self, event: bytes) -> None:
@@ -365,6 +375,7 @@ class Stream(Gathering):
     def _replay(self, start: Place) -> None:
         """Take in the rows of a prepared transaction that commits now."""
         self._muted = False
+        self._replays = True
         self.routes.forget()
         self._within(self._prepared.events(start))
 

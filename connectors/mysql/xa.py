@@ -37,10 +37,14 @@ class Prepared:
         """It is prepared, and has captured rows."""
         self._places[_key(xa)] = list(start)
 
-    def take(self, xa: Xa) -> Place | None:
-        """It is over: where it starts, None if it has no captured rows."""
-        found = self._places.pop(_key(xa), None)
+    def start(self, xa: Xa) -> Place | None:
+        """Where it starts; None if it has no captured rows."""
+        found = self._places.get(_key(xa))
         return None if found is None else Place(*found)
+
+    def over(self, xa: Xa) -> None:
+        """It was rolled back, or all its rows have come."""
+        self._places.pop(_key(xa), None)
 
     def events(self, start: Place) -> Iterator[bytes]:
         """Its table maps and rows, read again."""

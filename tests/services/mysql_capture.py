@@ -15,8 +15,10 @@ from ensign_core.rows import ABSENT, Value, decode, encode
 from tests.services.mysql import CDC, MysqlServer
 from tests.services.postgres_capture import ROWS, Seen, Told
 
-WAIT_S_MAX = 8.0
-BUSY = ("mysql.restarting", "mysql.unreachable", "mysql.connection_lost")
+WAIT_S_MAX = 60.0
+BUSY = (
+    "mysql.restarting", "mysql.unreachable", "mysql.connection_lost", "mysql.commits_busy",
+)  # fmt: skip
 
 
 class Capture:
@@ -190,7 +192,7 @@ class FoldedTopic:
         for event in seen[self._start :]:
             for row in filter(None, (event.old, event.new)):
                 self._done.add(self._key(row, event.schema))
-        found = []
+        found: list[bytes] = []
         for key, row in state(seen).items():
             if key not in self._done and len(found) < rows_max:
                 self._done.add(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connectors.mysql import ddl
+from connectors.mysql.edits import Edit
 from connectors.mysql.words import ANSI_QUOTES, NO_BACKSLASH_ESCAPES, Word, words
 
 T, S = ("d", "t"), ("d", "s")
@@ -40,7 +41,7 @@ MEANINGS: dict[str, ddl.Statement] = {
     "CREATE TABLE t AS SELECT * FROM s": ddl.Created(T, None),
     "CREATE TABLE t (a INT) SELECT 1 AS b": ddl.Created(T, None),
     "CREATE TABLE t (KEY (a)) COMMENT = 'as select', CHARSET utf8": ddl.Created(
-        T, (ddl.Edit("charset", "utf8mb3"),)
+        T, (Edit("charset", "utf8mb3"),)
     ),
     "ALTER DATABASE x CHARACTER SET latin1": ddl.Nothing(),
     "CREATE TEMPORARY TABLE t (a INT)": ddl.Nothing(),

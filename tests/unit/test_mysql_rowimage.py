@@ -133,7 +133,9 @@ def test_json_as_changes_to_the_old_document() -> None:
     ]
     # Without the old document nobody knows the new one, and it is not unchanged.
     minimal = f"03 01 04 00 01000000 01 02 00 {diff}"
-    for damaged in (minimal, "03 01 04 00 01000000 02", "03 05 04 02 01000000 01 02 00" + diff):
+    with pytest.raises(rowimage.NoBaseError):
+        rows(documents, minimal, rowimage.PARTIAL_UPDATE)
+    for damaged in ("03 01 04 00 01000000 02", "03 05 04 02 01000000 01 02 00" + diff):
         with pytest.raises(DamagedError):
             rows(documents, damaged, rowimage.PARTIAL_UPDATE)
 

@@ -52,7 +52,7 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
         if not GtidSet.parse(end.executed).contains(had):
             here = stood.server == known.identity
             if here and stood.place.order <= Place(end.file, end.offset).order:
-                raise error("commits_busy", **facts)
+                raise error("commits.busy", **facts)
             raise _lacking(known, stood, facts)
     elif not known.mariadb:
         raise error("server_changed", **facts)

@@ -95,7 +95,7 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The server does not have all transactions that the position has.",
         "Point host at a server that has them, or wait until it has; else " + RECONCILE,
     ),
-    "commits_busy": (
+    "commits.busy": (
         "The server does not show transactions yet that are in its log already.",
         (
             "Nothing to do: the pipeline tries again. Where it lasts, see which replica the server "

@@ -17,7 +17,7 @@ from tests.services.postgres_capture import ROWS, Seen, Told
 
 WAIT_S_MAX = 60.0
 BUSY = (
-    "mysql.restarting", "mysql.unreachable", "mysql.connection_lost", "mysql.commits_busy",
+    "mysql.restarting", "mysql.unreachable", "mysql.connection_lost", "mysql.commits.busy",
 )  # fmt: skip
 
 

@@ -107,10 +107,9 @@ class MysqlSource:
     def _explained(self, failed: EnsignError) -> EnsignError:
         """Why a server that has sent its log sends it no more."""
         server_id = self._config.server_id
-        if refused(failed) and self._stream.consumed.mode == "gtid":
-            self._starter.check_anonymous(
-                self._started.server, self._stream.place, self._started.target
-            )
+        started = self._started
+        if refused(failed) and started.consumed.mode == "gtid":
+            self._starter.check_anonymous(started.server, started.place, started.target)
         if not refused(failed) or server_id is None:
             # With an id of our own choice the next start has another one.
             return error("connection_lost") if refused(failed) else failed

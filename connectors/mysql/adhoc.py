@@ -95,12 +95,13 @@ class AdhocReader:
 
     def abandon(self) -> None:
         """Give up what is under way; what is still asked is read again, from its cursor."""
-        self._drop()
+        self.rest()
         if self._comparison is not None:
             self._comparison.close()
         self._asked = self._comparison = self._compared = None
 
-    def _drop(self) -> None:
+    def rest(self) -> None:
+        """Give up the chunk under way: its rows are read again later."""
         if self._chunk is not None:
             self._opener.end(self._chunk)
             self._chunk = None
@@ -116,7 +117,7 @@ class AdhocReader:
         try:
             return self._go_on(asked, snapshots, deadline)
         except NotToldError:
-            self._drop()
+            self.rest()
             self._retry_at = time.monotonic() + RETRY_S
         except EnsignError as failed:
             if snapshots.gap or failed.code not in ONLY_THIS:
@@ -171,7 +172,7 @@ class AdhocReader:
     ) -> Piece | None:
         """Rows of the chunk under way, once they are there and the stream is at the gate."""
         if not self._opener.current(chunk):
-            self._drop()
+            self.rest()
             self._retry_at = time.monotonic() + LATER_S
             if asked.reconcile and self._compared != self._tables.schema(asked.name):
                 self.abandon()
@@ -200,7 +201,7 @@ class AdhocReader:
         asked.rows += rows
         chunk.bodies.take()
         if chunk.ended or not chunk.whole:
-            self._drop()
+            self.rest()
             self._cursor = upper
             if rows:
                 self._rows = fitting_rows(self._config, rows, size)

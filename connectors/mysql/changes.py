@@ -145,11 +145,14 @@ class Changes:
             yield from self._gone(ddl.Gone((place,)))
         elif name in self._tables.structures:
             table = self._snapshots.tables.get(name)
-            if found.perhaps or table is None or table.cursor is not None or table.wipe:
+            if table is not None and table.gone:
+                yield from self._gone(ddl.Gone((place,)))
+            elif found.perhaps or table is None or table.cursor is not None or table.wipe:
                 # It was made only if it had not existed, or the stream begins before it was made.
                 return
-            # It was found when the source started, and all its rows are still to come.
-            self._tables.forget(name)
+            else:
+                # It was found when the source started, and all its rows are still to come.
+                self._tables.forget(name)
         if structure is not None:
             self._tables.learn(structure)
             yield Told(Op.SCHEMA, self._tables.schema(name))

@@ -8,17 +8,24 @@ gap is durable, the old one still does not fit, and all of this is done again.
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from connectors.mysql.catalog import Listed
+from connectors.mysql.cursor import Cursor
 from connectors.mysql.errors import error
+from connectors.mysql.events import ANONYMOUS_GTID, TYPE_AT
 from connectors.mysql.gtids import GtidPosition, GtidSet
-from connectors.mysql.log import refused
+from connectors.mysql.log import Log, refused
 from connectors.mysql.position import Place, Snapshots, Standpoint
 from connectors.mysql.session import Server, Session, Status
 from connectors.mysql.tables import Tables
+from connectors.mysql.transactions import Consumed
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
+
+BETWEEN_S_MAX: Final = 60.0
+"""How long the log may take between the position and the file in which the stream begins."""
 
 MENDED: Final = frozenset(
     f"mysql.{word}"
@@ -78,6 +85,22 @@ def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:
         raise error("log_reset", **facts)
 
 
+def anonymous(log: Log, place: Place, end: Place) -> bool:
+    """Whether there are transactions without a GTID between two places, which were written while
+    gtid_mode was off: a stream by GTIDs passes them by, or is refused."""
+    log.start(Consumed("file", ""), place)
+    cursor = Cursor(place)
+    deadline = time.monotonic() + BETWEEN_S_MAX
+    while cursor.here.order < end.order:
+        for event in log.events():
+            cursor.take(event)
+            if event[TYPE_AT] == ANONYMOUS_GTID and cursor.here.order <= end.order:
+                return True
+        if not log.receive() and not log.wait(deadline - time.monotonic()):
+            raise error("timeout", doing="looking for transactions without a GTID")
+    return False
+
+
 def explained(failed: EnsignError, stood: Standpoint, end: Status, pipeline: str) -> EnsignError:
     """What a server means that refuses to send its log from the position on."""
     if not refused(failed):
@@ -90,8 +113,11 @@ def explained(failed: EnsignError, stood: Standpoint, end: Status, pipeline: str
 
 def mends(failed: EnsignError, stood: Standpoint, context: Context) -> bool:
     """Whether the operator has asked for a comparison of all tables that closes this gap."""
-    if failed.code not in MENDED:
-        return False
+    return failed.code in MENDED and asks(stood, context)
+
+
+def asks(stood: Standpoint, context: Context) -> bool:
+    """Whether the operator has asked for a comparison of all tables."""
     asked = False
     for signal in context.signals(stood.snapshots.signal):
         if signal.kind == "stop":
@@ -103,7 +129,8 @@ def mends(failed: EnsignError, stood: Standpoint, context: Context) -> bool:
 
 def start_over(snapshots: Snapshots, tables: Tables, listed: dict[str, Listed]) -> None:
     """Make the state one for a stream that begins now, with the tables as they are now: those under
-    way are read again from their start, those that are done are compared."""
+    way are read again from their start, those that are done are compared, and those that are not
+    there any more become empty."""
     snapshots.gap = True
     snapshots.stopped.clear()
     snapshots.prepared.clear()
@@ -111,6 +138,8 @@ def start_over(snapshots: Snapshots, tables: Tables, listed: dict[str, Listed]) 
         table.void()
     for name in list(tables.structures):
         if name not in listed:
-            tables.forget(name)
+            tables.touch(name)
+            snapshots.take_up(name, wipe=True)
+            snapshots.tables[name].gone = True
         else:
             tables.learn(listed[name].structure)

@@ -99,6 +99,7 @@ NUMBERS: Final[dict[int, str]] = {
     3169: "connection_lost",  # the session was killed
     3955: "account_locked",  # MySQL: FAILED_LOGIN_ATTEMPTS
     4031: "connection_lost",  # MySQL: wait_timeout
+    4052: "log_refused",  # MariaDB: another reader has this server id
     4151: "account_locked",  # MariaDB
 }
 

@@ -29,6 +29,7 @@ from connectors.mysql.commands import (
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.damage import DamagedError, ServerError
 from connectors.mysql.errors import by_number, error
+from connectors.mysql.events import ROTATE, TYPE_AT, rotate
 from connectors.mysql.position import Place
 from connectors.mysql.session import Server, Session
 from connectors.mysql.transactions import Consumed
@@ -93,6 +94,11 @@ class Log:
         self._poll.register(self._sock, select.POLLIN)
         self._heard_at = time.monotonic()
         self._first = self._answer()
+
+    @property
+    def file(self) -> str:
+        """The file of the log in which a dump that has begun begins."""
+        return next((rotate(e).file for e in self._first if e[TYPE_AT] == ROTATE), "")
 
     def _answer(self) -> list[bytes]:
         """The first events: a server that refuses to send its log says so in their place."""

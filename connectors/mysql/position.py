@@ -85,8 +85,10 @@ class Snapshots:
         """A table is not captured any more."""
         self.tables.pop(name, None)
         self.stopped.pop(name, None)
-        self.asked = [asked for asked in self.asked if asked.name != name]
-        self.gap = self.gap and bool(self.asked)
+        left = [asked for asked in self.asked if asked.name != name]
+        if self.asked and not left:
+            self.gap = False
+        self.asked = left
 
     def done(self, name: str) -> None:
         """All of a table was read."""

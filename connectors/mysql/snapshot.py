@@ -43,7 +43,8 @@ class KeyPart(NamedTuple):
 class TableSnapshot:
     """How far the snapshot of one table is. ``begun``: ``key`` is known, which is empty where the
     table is read in one chunk. ``wipe``: a truncate goes before the next chunk. ``rows`` are those
-    that were read."""
+    that were read. ``gone``: there is no such table any more, and nothing but the truncate to
+    come."""
 
     name: str
     begun: bool = False
@@ -51,6 +52,7 @@ class TableSnapshot:
     cursor: Key | None = None
     wipe: bool = False
     rows: int = 0
+    gone: bool = False
 
     def void(self) -> None:
         """Start over, since what was read does not go with what comes: a truncate goes first."""

@@ -34,6 +34,10 @@ WAIT_S_MAX: Final = 0.25
 """The most that it waits before it looks for signals and other work."""
 
 
+UNREAD_S_MAX: Final = 2.0
+"""How long `read` may not be called before the chunk under way is given up."""
+
+
 class MysqlSource:
     """Captures tables of one server. See `ensign_core.plugin.Source` for the contract."""
 
@@ -46,7 +50,7 @@ class MysqlSource:
         self._untold = False
         self._returned_whole = False
         self._returned: Position | None = None
-        self._returned_at = 0.0
+        self._returned_at = self._read_at = 0.0
 
     def open(self, resume: Position | None) -> None:
         """Start where ``resume`` stands; see `connectors.mysql.start`."""
@@ -74,7 +78,7 @@ class MysqlSource:
         self._progress = ProgressTeller(started.catalog, config, context)
         self._watch = Watch(started.query, started.server, context, warnings)
         self._writer = PositionWriter(started.server.identity, started.consumed.mode)
-        self._returned_at = time.monotonic()
+        self._returned_at = self._read_at = time.monotonic()
         self._untold = resume is None or bool(started.tables.changed)
 
     def _warn_of_stopped(self) -> None:
@@ -86,7 +90,8 @@ class MysqlSource:
 
     def read(self, timeout_s: float) -> Batch | None:
         """The next batch: changes, rows of a snapshot, or none with a position further on (I2)."""
-        deadline = time.monotonic() + timeout_s
+        self._read_at = time.monotonic()
+        deadline = self._read_at + timeout_s
         while True:
             try:
                 batch = self._turn(deadline)
@@ -102,6 +107,9 @@ class MysqlSource:
     def _explained(self, failed: EnsignError) -> EnsignError:
         """Why a server that has sent its log sends it no more."""
         server_id = self._config.server_id
+        started = self._started
+        if refused(failed) and started.consumed.mode == "gtid":
+            self._starter.check_anonymous(started.server, started.place, started.target)
         if not refused(failed) or server_id is None:
             # With an id of our own choice the next start has another one.
             return error("connection_lost") if refused(failed) else failed
@@ -239,7 +247,11 @@ class MysqlSource:
     def ack(self, position: Position) -> None:
         """Everything up to ``position`` is durable (I5). The server keeps its log by its own rules
         and is told nothing; the connection is kept by its heartbeats, which wait in the socket
-        while nobody reads (I4)."""
+        while nobody reads (I4). Where nobody does for long, no chunk stays open: its transaction
+        would keep statements about its table waiting, and all who wait behind them."""
+        if time.monotonic() - self._read_at > UNREAD_S_MAX and not self._chunks.holding:
+            self._chunks.abandon()
+            self._adhoc.rest()
 
     def caught_up(self) -> bool:
         """See `ensign_core.plugin.Source`: the last position returned has passed the log's end at

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from connectors.mysql.catalog import Catalog, Listed
 from connectors.mysql.changes import Changes
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.errors import error
-from connectors.mysql.log import Log
+from connectors.mysql.log import Log, refused
 from connectors.mysql.position import Mode, Partial, Place, Snapshots, Standpoint, decode
 from connectors.mysql.session import Server, Session, Status, literal, server, status
 from connectors.mysql.structures import PIECE, Structure
@@ -91,8 +92,12 @@ class Starter:
                 consumed = Consumed(stood.mode, stood.gtids)
                 place = stood.place if stood.server == known.identity else Place()
                 log.start(consumed, place)
+                asks = continuing.asks(stood, context)
+                if stood.mode == "gtid" and (asks or place.file != log.file):
+                    behind = Place(end.file, end.offset) if asks else Place(log.file)
+                    self.check_anonymous(known, place, behind)
             except EnsignError as failed:
-                found = continuing.explained(failed, stood, end, context.pipeline)
+                found = self._explained(failed, known, stood, end)
                 if not continuing.mends(found, stood, context):
                     raise found from None
                 gap = True
@@ -110,6 +115,26 @@ class Starter:
             query, log, known, catalog, ahead, tables, changes, snapshots, consumed, place,
             partial, Place(end.file, end.offset),
         )  # fmt: skip
+
+    def _explained(
+        self, failed: EnsignError, known: Server, stood: Standpoint, end: Status
+    ) -> EnsignError:
+        if refused(failed) and stood.mode == "gtid" and stood.server == known.identity:
+            try:
+                self.check_anonymous(known, stood.place, Place(end.file, end.offset))
+            except EnsignError as found:
+                if not refused(found):
+                    return found
+        return continuing.explained(failed, stood, end, self._context.pipeline)
+
+    def check_anonymous(self, known: Server, place: Place, end: Place) -> None:
+        """Raise where a stream by GTIDs cannot go on from one place to another."""
+        assert self.query is not None
+        if not place.file:
+            return
+        with closing(self.connect(known, further=True)) as log:
+            if continuing.anonymous(log, place, end):
+                raise error("gtid_mode", **self.query.facts)
 
     def connect(self, known: Server, *, further: bool = False) -> Log:
         """A connection for a dump of the log; a ``further`` one beside that of the stream never has

@@ -16,7 +16,7 @@ from connectors.mysql import charsets
 from connectors.mysql.collations import charset_of
 from connectors.mysql.config import ColumnsConfig
 from connectors.mysql.declared import UNORDERED
-from connectors.mysql.tablemap import TableMap
+from connectors.mysql.tablemap import Metadata, TableMap
 from connectors.mysql.types import logical, native
 from connectors.mysql.wire import Type, WireColumn
 from ensign_core.change import Column, Schema
@@ -140,7 +140,7 @@ def structure_of(found: TableMap, known: Structure | None) -> Structure:
         _told(_specially(name, by_name.get(name), found, i), i, found)
         for i, name in enumerate(told.names)
     )
-    key = told.key or ()
+    key = _key(told, known)
     same = known is not None and [columns[i].name for i in key] == [
         known.columns[i].name for i in known.key
     ]
@@ -148,6 +148,16 @@ def structure_of(found: TableMap, known: Structure | None) -> Structure:
     if known is None:
         return Structure(found.database, found.table, columns, key, ordering)
     return replace(known, columns=columns, key=key, ordering=ordering)
+
+
+def _key(told: Metadata, known: Structure | None) -> tuple[int, ...]:
+    """The primary key. Where there is none the servers tell a unique index without nulls
+    (``TABLE_SHARE::primary_key``), so what is known of it goes first."""
+    key, names = told.key or (), told.names or ()
+    if known is None or (known.key and [c.name for c in known.columns] != list(names)):
+        return key
+    primary = [known.columns[i].name for i in known.key]
+    return tuple(map(names.index, primary)) if set(primary) <= set(names) else key
 
 
 def _specially(name: str, known: WireColumn | None, found: TableMap, index: int) -> WireColumn:

@@ -174,7 +174,8 @@ cdef class TextRows:
         at = _length(at, payload + size, &count)
         if at != payload + size:
             raise DamagedError("an answer that does not begin with its columns")
-        if count != self.fields.count:
+        # An answer has at least one column, also where none is wanted of its rows.
+        if count != (self.fields.count or 1):
             raise MismatchError("an answer has another number of columns than was asked for")
         self.columns_left = count
         self.phase = _COLUMNS
@@ -221,7 +222,7 @@ cdef class TextRows:
                 raise DamagedError("a row ends within a value")
             put_shown(self.fields, text, &self.fields.all[i], at, size)
             at += size
-        if at != end:
+        if at != end and self.fields.count:
             raise DamagedError("a row has more columns than were asked for")
         return 0
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from connectors.mysql.catalog import Listed
 from connectors.mysql.errors import error
-from connectors.mysql.gtids import GtidSet
+from connectors.mysql.gtids import GtidPosition, GtidSet
 from connectors.mysql.log import refused
 from connectors.mysql.position import Place, Snapshots, Standpoint
 from connectors.mysql.session import Server, Session, Status
@@ -55,6 +55,18 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
             raise error("commits_busy" if logged else "server_behind", **facts)
     elif not known.mariadb:
         raise error("server_changed", **facts)
+    else:
+        rows = query.rows("SELECT @@GLOBAL.gtid_binlog_pos", doing="reading the GTID position")
+        there = GtidPosition.parse(str(rows[0][0] or ""))
+        if not there.contains(GtidPosition.parse(stood.gtids)):
+            here = stood.server == known.identity
+            raise error("log_reset" if here else "server_behind", **facts)
+
+
+def other_log(snapshots: Snapshots) -> None:
+    """The log that is read from now on has other places than that of the position."""
+    nowhere = Place()
+    snapshots.prepared.update(dict.fromkeys(snapshots.prepared, list(nowhere)))
 
 
 def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:

@@ -82,7 +82,10 @@ class Starter:
             try:
                 continuing.check(query, known, stood, end)
                 consumed = Consumed(stood.mode, stood.gtids)
-                place = stood.place if stood.server == known.identity else Place()
+                place = stood.place
+                if stood.server != known.identity:
+                    place = Place()
+                    continuing.other_log(snapshots)
                 log.start(consumed, place)
             except EnsignError as failed:
                 found = continuing.explained(failed, stood, end, context.pipeline)

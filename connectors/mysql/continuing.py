@@ -75,6 +75,12 @@ def _lacking(known: Server, stood: Standpoint, facts: dict[str, object]) -> Ensi
     return error("log_reset" if stood.server == known.identity else "server_behind", **facts)
 
 
+def other_log(snapshots: Snapshots) -> None:
+    """The log that is read from now on has other places than that of the position."""
+    nowhere = Place()
+    snapshots.prepared.update(dict.fromkeys(snapshots.prepared, list(nowhere)))
+
+
 def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:
     rows = query.rows("SHOW BINARY LOGS", doing="listing the binary log")
     sizes = {str(row[0]): int(row[1]) for row in rows}

@@ -188,12 +188,14 @@ def _read_table(found: dict[str, Any]) -> TableSnapshot:
 
 
 def _asked(asked: Asked) -> dict[str, Any]:
-    return {**vars(asked), "cursor": _key(asked.cursor)}
+    told = {**vars(asked), "cursor": _key(asked.cursor)}
+    # There may be thousands that wait.
+    return {name: value for name, value in told.items() if value}
 
 
 def _read_asked(found: dict[str, Any]) -> Asked:
-    key = tuple(KeyPart(*part) for part in found["key"])
-    return Asked(**{**found, "key": key, "cursor": _read_key(found["cursor"])})
+    key = tuple(KeyPart(*part) for part in found.get("key", ()))
+    return Asked(**{**found, "key": key, "cursor": _read_key(found.get("cursor"))})
 
 
 def _key(key: Key | None) -> list[int | str] | None:

@@ -3,6 +3,7 @@ carried out whatever happens to the worker. On the source's thread."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -22,11 +23,14 @@ def take_in(tables: Tables, snapshots: Snapshots, signals: Sequence[Signal]) -> 
             chosen = _chosen(tables, snapshots, signal.tables)
             if not chosen:
                 failed.append(error("signal_unmatched", tables=", ".join(signal.tables) or "*.*"))
+            waiting: dict[str, list[Asked]] = defaultdict(list)
+            for each in snapshots.asked:
+                waiting[each.name].append(each)
             for name in chosen:
                 if name in snapshots.stopped:
                     tables.resume(name)
                 asked = Asked(name, where=signal.where, reconcile=signal.reconcile)
-                if asked not in snapshots.asked:
+                if asked not in waiting[name]:
                     snapshots.asked.append(asked)
         elif signal.kind == "stop" and snapshots.gap:
             failed.append(error("gap_open"))

@@ -47,7 +47,10 @@ class Prepared:
         self._places.pop(_key(xa), None)
 
     def events(self, start: Place) -> Iterator[bytes]:
-        """Its table maps and rows, read again."""
+        """Its table maps and rows, read again. Raises ``mysql.prepared_lost`` where they are in a
+        part of the log that is gone, or in another server's."""
+        if not start.file:
+            raise error("prepared_lost", pipeline=self._pipeline)
         with closing(self._connect()) as log:
             log.start(Consumed("file", ""), start)
             deadline = time.monotonic() + ANSWER_S_MAX

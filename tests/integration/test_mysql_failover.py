@@ -1,0 +1,171 @@
+"""A source moves from one server to another that has the same transactions: nothing is lost or
+repeated by GTID, and what cannot go on is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ensign_core.errors import EnsignError
+from tests.services.mysql import MysqlServer, installations
+from tests.services.mysql_capture import Capture
+from tests.services.ready import wait_until
+
+PATIENCE_S = 30.0
+
+
+class Pair:
+    """A server and its replica; both write all they do into their logs."""
+
+    def __init__(self, first: MysqlServer, second: MysqlServer) -> None:
+        self.first, self.second = first, second
+        self.database = "shop"
+
+    def replicate(self) -> None:
+        """The second follows the first, from the beginning."""
+        first, second = self.first, self.second
+        first.new_user("replica", "replica", privileges="REPLICATION SLAVE")
+        place = f"='127.0.0.1', {{0}}_PORT={first.port}, {{0}}_USER='replica', "
+        place += "{0}_PASSWORD='replica', "
+        if second.is_mariadb:
+            change = "CHANGE MASTER TO MASTER_HOST" + place.format("MASTER")
+            second.run(change + "MASTER_USE_GTID=slave_pos", "START SLAVE")
+        else:
+            change = "CHANGE REPLICATION SOURCE TO SOURCE_HOST" + place.format("SOURCE")
+            second.run(change + "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1", "START REPLICA")
+
+    def pause(self) -> None:
+        self.second.run("STOP SLAVE" if self.second.is_mariadb else "STOP REPLICA")
+
+    def resume(self) -> None:
+        self.second.run("START SLAVE" if self.second.is_mariadb else "START REPLICA")
+
+    def write(self, server: MysqlServer, *numbers: int) -> None:
+        values = ", ".join(f"({n})" for n in numbers)
+        server.run(f"INSERT INTO t VALUES {values}", database=self.database)
+
+    def level(self) -> None:
+        """Wait until the replica has all."""
+        wait_until(lambda: self._has(), PATIENCE_S, 0.02)
+
+    def _has(self) -> bool:
+        mine, other = self.first.gtids(), self.second.gtids()
+        if self.second.is_mariadb:
+            return mine == other
+        return bool(self.second.run(f"SELECT GTID_SUBSET('{mine}', '{other}')")[0][0])
+
+
+@pytest.fixture(scope="module", params=list(installations()))
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    programs = installations()[request.param]
+    settings = {"log_slave_updates": "ON"} if programs.product == "mariadb" else {}
+    with (
+        MysqlServer(programs, settings=settings) as first,
+        MysqlServer(programs, settings={**settings, "server_id": "2"}) as second,
+    ):
+        made = Pair(first, second)
+        # Other offsets, and more files, than the first has.
+        second.run("SET SESSION sql_log_bin = 0", "FLUSH LOCAL BINARY LOGS")
+        made.replicate()
+        first.run("CREATE DATABASE shop", "CREATE TABLE shop.t (id int PRIMARY KEY)")
+        made.level()
+        yield made
+
+
+@pytest.fixture
+def moved(pair: Pair) -> Iterator[Callable[[Capture, MysqlServer], Capture]]:
+    """Makes a source on another server that goes on where one stands; the first two are closed."""
+    made: list[Capture] = []
+
+    def move(one: Capture, server: MysqlServer, **options: object) -> Capture:
+        one.close()
+        other = Capture(server, pair.database, **options)
+        other.position, other.told = one.position, one.told
+        made.append(other)
+        return other
+
+    pair.first.run("DELETE FROM shop.t")
+    pair.resume()
+    pair.level()
+    yield move
+    for one in made:
+        one.close()
+
+
+def ids(capture: Capture) -> list[object]:
+    return [event.new and event.new["id"] for event in capture.seen if event.new is not None]
+
+
+def test_the_source_goes_to_the_replica_and_back(pair: Pair, moved: Callable[..., Capture]) -> None:
+    one = Capture(pair.first, pair.database, batch_bytes_max=1)
+    one.caught_up()
+    pair.write(pair.first, 1, 2)
+    one.caught_up()
+    pair.write(pair.first, 3, 4)
+    pair.level()
+    other = moved(one, pair.second, batch_bytes_max=1)
+    other.caught_up(reopen_each=1)
+    assert ids(other) == ["3", "4"]
+    pair.write(pair.first, 5)
+    pair.level()
+    assert len(other.caught_up()) == 1
+    back = moved(other, pair.first)
+    assert back.caught_up() == []
+    pair.write(pair.first, 6)
+    assert len(back.caught_up()) == 1
+
+
+def test_the_source_moves_in_the_middle_of_a_transaction(
+    pair: Pair, moved: Callable[..., Capture]
+) -> None:
+    one = Capture(pair.first, pair.database, batch_bytes_max=1)
+    one.caught_up()
+    rows = [f"INSERT INTO t VALUES ({n})" for n in range(10, 16)]
+    pair.first.run("BEGIN", *rows, "COMMIT", database=pair.database)
+    pair.level()
+    one.until(lambda: len(one.seen) == 3)
+    other = moved(one, pair.second, batch_bytes_max=1)
+    other.caught_up(reopen_each=1)
+    assert ids(one) + ids(other) == [str(n) for n in range(10, 16)]
+    assert [event.ordinal for event in other.seen] == [3, 4, 5]
+
+
+def test_a_server_that_is_behind_is_refused(pair: Pair, moved: Callable[..., Capture]) -> None:
+    one = Capture(pair.first, pair.database)
+    one.caught_up()
+    pair.pause()
+    pair.write(pair.first, 20)
+    one.caught_up()
+    other = moved(one, pair.second)
+    with pytest.raises(EnsignError, match=r"mysql\.server_behind"):
+        other.open()
+    pair.resume()
+    pair.level()
+    assert other.caught_up() == []
+
+
+def test_files_and_offsets_do_not_move(pair: Pair, moved: Callable[..., Capture]) -> None:
+    one = Capture(pair.first, pair.database, position="file", snapshot="never")
+    one.caught_up()
+    other = moved(one, pair.second, position="file", snapshot="never")
+    with pytest.raises(EnsignError, match=r"mysql\.server_changed"):
+        other.open()
+
+
+def test_a_transaction_that_was_prepared_at_the_other_server(
+    pair: Pair, moved: Callable[..., Capture]
+) -> None:
+    """Its rows are found in the log of the server that is read when it commits."""
+    one = Capture(pair.first, pair.database)
+    one.caught_up()
+    pair.first.run("XA START 'x'", "INSERT INTO t VALUES (30)", "INSERT INTO t VALUES (31)",
+                   "XA END 'x'", "XA PREPARE 'x'", database=pair.database)  # fmt: skip
+    pair.write(pair.first, 32)
+    one.caught_up()
+    assert ids(one) == ["32"]
+    pair.first.run("XA COMMIT 'x'")
+    pair.level()
+    other = moved(one, pair.second)
+    other.caught_up()
+    assert ids(other) == ["30", "31"]

@@ -78,7 +78,7 @@ def _lacking(known: Server, stood: Standpoint, facts: dict[str, object]) -> Ensi
 def other_log(snapshots: Snapshots) -> None:
     """The log that is read from now on has other places than that of the position."""
     nowhere = Place()
-    snapshots.prepared.update(dict.fromkeys(snapshots.prepared, list(nowhere)))
+    snapshots.prepared.update({key: list(nowhere) for key in snapshots.prepared})
 
 
 def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:

@@ -47,7 +47,7 @@ class Pair:
 
     def level(self) -> None:
         """Wait until the replica has all."""
-        wait_until(lambda: self._has(), PATIENCE_S, 0.02)
+        wait_until(self._has, PATIENCE_S, 0.02)
 
     def _has(self) -> bool:
         mine, other = self.first.gtids(), self.second.gtids()

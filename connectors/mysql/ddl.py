@@ -11,37 +11,41 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NamedTuple
+from itertools import pairwise
+from typing import Any, Final
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.errors import SqlglotError
 
-from connectors.mysql.declared import INHERITED, resized, wire
-from connectors.mysql.structures import Structure
-from connectors.mysql.wire import Type, WireColumn
+from connectors.mysql.declared import INHERITED
+from connectors.mysql.edits import (
+    DIALECT,
+    MISREAD,
+    Edit,
+    applied,
+    defined,
+    keys,
+    of_action,
+    table_charset,
+)  # fmt: skip
 
-DIALECT: Final = "mysql"
+__all__ = [
+    "Altered", "Created", "Edit", "Gone", "Nothing", "Renamed", "Statement", "Unknown", "Written",
+    "applied", "read",
+]  # fmt: skip
+
 STATEMENT_BYTES_MAX: Final = 1 << 20
-"""Longer statements are not looked into."""
+"""Longer statements are not looked into, but for what they begin with."""
+
+HEAD_BYTES: Final = 1 << 12
+"""Where a long statement names the tables that it writes."""
 
 # It warns of what it cannot read: that is nothing to tell an operator.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 Name = tuple[str, str]
 """Database and table."""
-
-
-class Edit(NamedTuple):
-    """One change of a structure: a column ``added``, ``removed``, ``modified`` (also to another
-    name) or ``renamed``, or the ``key`` made of ``names``. ``place``: behind which column, the
-    empty string for the first place, None for where it is or the end."""
-
-    kind: Literal["added", "removed", "modified", "renamed", "key"]
-    name: str = ""
-    column: WireColumn | None = None
-    place: str | None = None
-    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,13 @@ class Altered:
 
 @dataclass(frozen=True)
 class Created:
-    """A table was made; ``edits`` make its structure from an empty one, None where that was not
-    understood. ``replaces``: one of its name was dropped for it."""
+    """A table was made; ``edits`` make its structure from an empty one of the ``charset``, None
+    where that was not understood. ``replaces``: one of its name was dropped for it."""
 
     table: Name
     edits: tuple[Edit, ...] | None
     replaces: bool = False
+    charset: str = INHERITED
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class Renamed:
 
 @dataclass(frozen=True)
 class Written:
-    """Rows were changed by a statement that the log has instead of the rows."""
+    """Rows were changed by a statement that the log has instead of the rows: those of these tables,
+    as far as there are tables of these names."""
 
     tables: tuple[Name, ...]
 
@@ -100,71 +106,113 @@ Statement = Altered | Created | Gone | Renamed | Written | Nothing | Unknown
 _NOTHING: Final = frozenset(
     ("grant", "revoke", "flush", "analyze", "optimize", "repair", "check", "checksum", "reset",
      "savepoint", "release", "use", "kill", "install", "uninstall", "call", "do", "handler",
-     "begin", "commit", "start", "lock", "unlock")
+     "begin", "commit", "start", "lock", "unlock", "set")
 )  # fmt: skip
 _NO_TABLE: Final = frozenset(
     ("user", "role", "view", "trigger", "procedure", "function", "event", "server", "tablespace",
      "logfile", "index", "fulltext", "spatial", "unique", "definer", "algorithm", "sql", "package",
      "sequence", "aggregate", "instance", "resource", "undo", "library", "masking")
 )  # fmt: skip
-_WORDS: Final = re.compile(r"[a-z_]+")
+_WRITES: Final = frozenset(("insert", "replace", "update", "delete", "load"))
 _RENAME: Final = re.compile(r"^.*?\brename\s+tables?\b", re.IGNORECASE | re.DOTALL)
+_WRITE: Final = re.compile(
+    rf"(?:\s|/\*(?!M?!).*?\*/|(?:#|--\s).*?\n)*(?:{'|'.join(sorted(_WRITES))})\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_NAME: Final = re.compile(r"`(?:[^`]|``)+`|[\w$]+")
+_RUN: Final = re.compile(r"/\*M?!")
+"""The begin of a comment that servers run."""
 
 
-def read(statement: str, database: str) -> Statement:
+def read(statement: str, database: str, *, mariadb: bool = False) -> Statement:
     """What a statement does that was run while ``database`` was the default one."""
     if len(statement) > STATEMENT_BYTES_MAX:
-        return Unknown()
+        head = statement[:HEAD_BYTES]
+        return _written_somewhere(head, database) if _WRITE.match(head) else Unknown()
     try:
         tokens = sqlglot.tokenize(statement, read=DIALECT)
     except (SqlglotError, ValueError, IndexError):
         return Unknown()
     words = [token.text.lower() for token in tokens[:4]]
     if words[:2] == ["set", "statement"]:
-        return _inner(statement, tokens, database)
-    if not words or words[0] in _NOTHING:
+        return _inner(statement, tokens, database, mariadb=mariadb)
+    hidden = _RUN.search(statement) is not None
+    if not words or (hidden and words[0] not in ("create", *_WRITES)):
+        return Unknown() if hidden else Nothing()
+    if words[0] in _NOTHING:
         return Nothing()
     if words[0] == "rename":
         return _renamed(statement, database)
+    if words[0] in _WRITES:
+        return _written(statement, database)
     if words[0] in ("create", "alter", "drop"):
         rest = [word for word in words[1:] if word not in ("or", "replace", "online", "offline")]
-        if rest and rest[0] in _NO_TABLE:
-            return Nothing()
-        if "temporary" in words:
+        if words[:2] == ["drop", "index"] and "primary" in words:
+            return Unknown()
+        if rest and (rest[0] in _NO_TABLE or rest[0] == "temporary"):
             return Nothing()
     try:
         found = sqlglot.parse_one(statement, read=DIALECT)
+        made = _statement(found, database, mariadb=mariadb)
     except (SqlglotError, ValueError, RecursionError):
+        # Also for lengths that are no numbers.
         return Unknown()
-    return _statement(found, database)
+    if isinstance(made, Altered | Created) and (hidden or _misread(tokens)):
+        return replace(made, edits=None)
+    return made
 
 
-def _inner(statement: str, tokens: list[Any], database: str) -> Statement:
+def _misread(tokens: list[Any]) -> bool:
+    return any(
+        token.text.lower() in MISREAD
+        for token in tokens
+        if token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER)
+    )
+
+
+def _inner(statement: str, tokens: list[Any], database: str, *, mariadb: bool) -> Statement:
     """MariaDB's ``SET STATEMENT variable = value FOR statement``."""
     for token in tokens[2:]:
-        if token.text.lower() == "for":
-            return read(statement[token.end + 1 :], database)
+        if token.text.lower() == "for" and token.token_type != TokenType.STRING:
+            return read(statement[token.end + 1 :], database, mariadb=mariadb)
     return Unknown()
 
 
-def _statement(found: exp.Expr, database: str) -> Statement:
-    if isinstance(found, exp.Alter):
-        return _altered(found, database)
-    if isinstance(found, exp.Create):
-        return _created(found, database)
-    if isinstance(found, exp.Drop):
-        kind = str(found.args.get("kind")).upper()
-        tables = tuple(_names(found, database))
-        if kind in ("DATABASE", "SCHEMA"):
-            return Gone(database=tables[0][1]) if tables else Unknown()
-        return Gone(tables) if kind == "TABLE" else Nothing()
-    if isinstance(found, exp.TruncateTable):
-        return Gone(tuple(_names(found, database)), emptied=True)
+def _written(statement: str, database: str) -> Statement:
+    try:
+        found = sqlglot.parse_one(statement, read=DIALECT)
+    except (SqlglotError, ValueError, RecursionError):
+        found = exp.Command()
     if isinstance(found, exp.Delete) and not found.args.get("where"):
         # So says a server that lost the rows of a table in memory.
         return Gone(tuple(_names(found, database)), emptied=True)
     if isinstance(found, exp.Insert | exp.Update | exp.Delete):
-        return Written(tuple(_names(found, database)))
+        written = found.this if isinstance(found, exp.Insert) else found
+        return Written(tuple(_names(written, database)))
+    return _written_somewhere(statement, database)
+
+
+def _written_somewhere(statement: str, database: str) -> Statement:
+    """Whatever names there are in it may be those of tables."""
+    names = [name.strip("`").replace("``", "`") for name in _NAME.findall(statement)]
+    places = [(database, name) for name in names] + list(pairwise(names))
+    return Written(tuple(dict.fromkeys(places)))
+
+
+def _statement(found: exp.Expr, database: str, *, mariadb: bool) -> Statement:
+    if isinstance(found, exp.Alter):
+        return _altered(found, database, mariadb=mariadb)
+    if isinstance(found, exp.Create):
+        return _created(found, database, mariadb=mariadb)
+    if isinstance(found, exp.Drop):
+        kind = str(found.args.get("kind")).upper()
+        tables = tuple(_names(found, ""))
+        if kind in ("DATABASE", "SCHEMA"):
+            # One word, which is taken for either.
+            return Gone(database=tables[0][1] or tables[0][0]) if tables else Unknown()
+        return Gone(tuple((d or database, t) for d, t in tables)) if kind == "TABLE" else Nothing()
+    if isinstance(found, exp.TruncateTable):
+        return Gone(tuple(_names(found, database)), emptied=True)
     return Unknown()
 
 
@@ -201,18 +249,19 @@ def _name(part: list[str], database: str) -> Name:
     return (part[0], part[2]) if len(part) >= 3 and part[1] == "." else (database, part[0])
 
 
-def _altered(found: exp.Alter, database: str) -> Statement:
+def _altered(found: exp.Alter, database: str, *, mariadb: bool) -> Statement:
     if str(found.args.get("kind")).upper() != "TABLE":
         return Nothing()
     table = (found.this.db or database, found.this.name)
     edits: list[Edit] = []
     target: Name | None = None
-    known = True
+    # Columns that are added later may be of another charset then.
+    known = table_charset(found.args.get("options"), mariadb=mariadb) == INHERITED
     for action in found.args.get("actions") or ():
         if isinstance(action, exp.AlterRename):
             target = (action.this.db or table[0], action.this.name)
             continue
-        made = _edits(action)
+        made = of_action(action, mariadb=mariadb)
         known = known and made is not None
         edits += made or ()
     if target is not None:
@@ -221,142 +270,24 @@ def _altered(found: exp.Alter, database: str) -> Statement:
     return Altered(table, tuple(edits) if known else None)
 
 
-def _edits(action: exp.Expr) -> list[Edit] | None:
-    """The edits of one action of ALTER TABLE; None where it may be more than is understood."""
-    if isinstance(action, exp.ColumnDef):
-        return _defined("added", action, action.name)
-    if isinstance(action, exp.ModifyColumn):
-        definition = action.this
-        before = action.args.get("rename_from")
-        return _defined("modified", definition, before.name if before else definition.name)
-    if isinstance(action, exp.RenameColumn):
-        return [Edit("renamed", action.this.name, names=(action.args["to"].name,))]
-    if isinstance(action, exp.Drop):
-        if str(action.args.get("kind")).upper() != "COLUMN":
-            return []
-        names = [each.name for each in action.args.get("tables") or () if each.name]
-        return [Edit("removed", name) for name in names] or None
-    if isinstance(action, exp.DropPrimaryKey):
-        return [Edit("key")]
-    if isinstance(action, exp.AddConstraint):
-        return _keys(action.expressions)
-    return [] if isinstance(action, exp.AlterColumn) else None
-
-
-def _keys(constraints: list[exp.Expr]) -> list[Edit]:
-    found: list[Edit] = []
-    for constraint in constraints:
-        found += [
-            Edit("key", names=tuple(part.name for part in key.expressions))
-            for key in constraint.find_all(exp.PrimaryKey)
-        ]
-    return found
-
-
-def _defined(
-    kind: Literal["added", "modified"], definition: exp.ColumnDef, name: str
-) -> list[Edit] | None:
-    column = _column(definition)
-    if column is None:
-        return None
-    place = None
-    position = definition.args.get("position")
-    if position is not None:
-        place = position.this.name if position.this else ""
-    edits = [Edit(kind, name, column, place)]
-    if definition.find(exp.PrimaryKeyColumnConstraint):
-        edits.append(Edit("key", names=(column.name,)))
-    return edits
-
-
-def _column(definition: exp.ColumnDef) -> WireColumn | None:
-    kind = definition.args.get("kind")
-    if kind is None:
-        return None
-    charset = definition.find(exp.CharacterSetColumnConstraint)
-    collation = definition.find(exp.CollateColumnConstraint)
-    text = "tinyint(1)" if kind.this == exp.DType.BOOLEAN else kind.sql(DIALECT).lower()
-    if isinstance(kind, exp.DataType) and kind.expressions:
-        # Labels keep their case.
-        text = text.partition("(")[0] + "(" + kind.sql(DIALECT).partition("(")[2]
-    charsets = INHERITED
-    if charset is not None:
-        charsets = charset.this.name.lower()
-    elif collation is not None:
-        charsets = collation.this.name.lower().partition("_")[0]
-    nullable = not definition.find(exp.NotNullColumnConstraint, exp.PrimaryKeyColumnConstraint)
-    found = wire(definition.name, text, charsets, nullable=nullable)
-    if found.type == Type.NULL:
-        return None
-    return found if found.charset != INHERITED or _is_text(text) else found._replace(charset="")
-
-
-def _is_text(text: str) -> bool:
-    kind = _WORDS.match(text)
-    return bool(kind) and kind[0] in (  # type: ignore[index]  # it is there
-        "char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"
-    )  # fmt: skip
-
-
-def _created(found: exp.Create, database: str) -> Statement:
-    kind = str(found.args.get("kind")).upper()
-    if kind in ("DATABASE", "SCHEMA"):
-        return Nothing()
-    if kind != "TABLE":
+def _created(found: exp.Create, database: str, *, mariadb: bool) -> Statement:
+    if str(found.args.get("kind")).upper() != "TABLE":
         return Nothing()
     target = found.this
     table = target.this if isinstance(target, exp.Schema) else target
     name = (table.db or database, table.name)
-    replaces = bool(found.args.get("replace"))
-    if not isinstance(target, exp.Schema) or found.expression is not None:
-        return Created(name, None, replaces)
+    made = Created(name, None, bool(found.args.get("replace")))
+    options = found.args.get("properties")
+    charset = table_charset(options.expressions if options else (), mariadb=mariadb)
+    if not isinstance(target, exp.Schema) or found.expression is not None or charset is None:
+        return made
     edits: list[Edit] = []
     for part in target.expressions:
         if isinstance(part, exp.ColumnDef):
-            made = _defined("added", part, part.name)
-            if made is None:
-                return Created(name, None, replaces)
-            edits += made
+            more = defined("added", part, part.name, mariadb=mariadb)
         else:
-            edits += _keys([part])
-    return Created(name, tuple(edits), replaces)
-
-
-def applied(structure: Structure, edits: tuple[Edit, ...]) -> Structure | None:
-    """A structure after the edits; None where they do not fit."""
-    columns = list(structure.columns)
-    key = [structure.columns[i].name for i in structure.key]
-    for edit in edits:
-        names = [column.name.lower() for column in columns]
-        name = edit.name.lower()
-        if edit.kind == "key":
-            key = list(edit.names)
-            continue
-        if edit.kind == "added":
-            if name in names or edit.column is None:
-                return None
-            at, column = len(columns), edit.column
-        elif name in names:
-            at = names.index(name)
-            before = columns.pop(at)
-            if edit.kind == "removed":
-                key = [part for part in key if part.lower() != name]
-                continue
-            column = edit.column or before._replace(name=edit.names[0])
-            key = [column.name if part.lower() == name else part for part in key]
-        else:
-            return None
-        if edit.place is not None:
-            behind = [column.name.lower() for column in columns]
-            if edit.place and edit.place.lower() not in behind:
-                return None
-            at = behind.index(edit.place.lower()) + 1 if edit.place else 0
-        columns.insert(at, resized(column, structure.charset))
-    places = {column.name.lower(): i for i, column in enumerate(columns)}
-    if any(part.lower() not in places for part in key):
-        return None
-    indexes = tuple(places[part.lower()] for part in key)
-    same = [structure.columns[i].name for i in structure.key] == key
-    ordering = structure.ordering if same else ("",) * len(indexes)
-    columns = [c._replace(nullable=c.nullable and i not in indexes) for i, c in enumerate(columns)]
-    return replace(structure, columns=tuple(columns), key=indexes, ordering=ordering)
+            more = keys([part])
+        if more is None:
+            return made
+        edits += more
+    return replace(made, edits=tuple(edits), charset=charset)

@@ -25,11 +25,15 @@ from connectors.mysql.tablemap import TableMap
 from ensign_core.change import Op, Schema
 from ensign_core.errors import EnsignError
 
-ANSI_QUOTES: Final = 4
-"""Bit of a statement's sql_mode: double quotes are around names, which sqlglot takes for text."""
+UNREAD: Final = {4: b'"', 1 << 20: b"\\"}
+"""Bits of a statement's sql_mode, and the characters that sqlglot then takes for something else:
+ANSI_QUOTES, where double quotes are around names, and NO_BACKSLASH_ESCAPES."""
+
+ORACLE: Final = 1 << 9
+"""The bit of MariaDB's other language, in which the names of types mean something else."""
 
 CHARSET: Final = "utf8mb4"
-"""That of a table of which nobody can tell it any more."""
+"""That of a statement of which the log does not tell it."""
 
 
 class Route(NamedTuple):
@@ -171,9 +175,10 @@ class Tables:
 
     def statement(self, said: Statement) -> list[Told]:
         """Take in what a statement does, now that the stream has come to it."""
-        if (said.sql_mode or 0) & ANSI_QUOTES and b'"' in said.statement:
+        mode = said.sql_mode or 0
+        if mode & ORACLE or any(mode & bit and c in said.statement for bit, c in UNREAD.items()):
             return list(self._anything())
-        found = ddl.read(_text(said), said.database)
+        found = ddl.read(_text(said), said.database, mariadb=self._catalog.mariadb)
         if isinstance(found, ddl.Nothing):
             return []
         if isinstance(found, ddl.Altered):
@@ -234,7 +239,7 @@ class Tables:
         if name in self.structures:
             # It was made only if it had not existed.
             return
-        empty = Structure(database, table, (), charset=CHARSET)
+        empty = Structure(database, table, (), charset=found.charset)
         parsed = ddl.applied(empty, found.edits) if found.edits is not None else None
         structure = _likelier(parsed, self._catalog.table(database, table))
         if structure is not None:

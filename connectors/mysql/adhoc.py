@@ -38,7 +38,9 @@ DELETES_MAX: Final = 10_000
 COMPARE_S_MAX: Final = 0.05
 """How long the topic is read before the stream has its turn."""
 
-ONLY_THIS: Final = frozenset(("mysql.refused", "mysql.privilege_missing", "mysql.timeout"))
+ONLY_THIS: Final = frozenset(
+    ("mysql.refused", "mysql.privilege_missing", "mysql.lock_privilege", "mysql.timeout")
+)
 """Failures of what an operator asked for that say nothing of the rest of the pipeline."""
 
 
@@ -78,7 +80,8 @@ class AdhocReader:
         if snapshots.paused or now < self._retry_at or not snapshots.asked:
             return False
         # One whose own snapshot is under way is read by that first.
-        return snapshots.asked[0].name not in snapshots.tables
+        name = snapshots.asked[0].name
+        return name not in snapshots.tables and name not in snapshots.stopped
 
     def wake_at(self) -> float:
         """When `due` may be true next, by `time.monotonic`."""

@@ -33,6 +33,11 @@ SELECT constraint_schema, table_name, check_clause FROM information_schema.check
 WHERE level = 'Column' AND {where}
 """
 
+_VIEWS: Final = """
+SELECT table_schema, table_name, view_definition FROM information_schema.views
+WHERE table_schema NOT IN ({system})
+"""
+
 TRANSACTIONAL: Final = frozenset(("innodb", "tokudb", "rocksdb", "ndbcluster"))
 """Engines whose rows a consistent snapshot shows."""
 
@@ -46,6 +51,7 @@ _UNNAMED_PERIOD: Final = tuple(
 )
 """Columns of a table with system versioning (MariaDB) that has not named them itself: they are in
 its row images and nowhere in the catalog; the second is a part of its primary key."""
+_SYSTEM: Final = ", ".join(f"'{name}'" for name in SYSTEM_DATABASES)
 
 _VALID: Final = re.compile(r"json_valid\(`((?:[^`]|``)*)`\)", re.IGNORECASE)
 
@@ -55,6 +61,14 @@ class Listed(NamedTuple):
 
     structure: Structure
     rows: int | None
+
+
+class View(NamedTuple):
+    """``definition`` is its statement, empty where the user may not see it."""
+
+    database: str
+    name: str
+    definition: str
 
 
 Place = tuple[str, str]
@@ -71,8 +85,12 @@ class Catalog:
 
     def tables(self, config: MysqlConfig) -> dict[str, Listed]:
         """All captured tables there are, by name."""
-        system = ", ".join(f"'{name}'" for name in SYSTEM_DATABASES)
-        return self._read(f"table_schema NOT IN ({system})", config)
+        return self._read(f"table_schema NOT IN ({_SYSTEM})", config)
+
+    def views(self) -> list[View]:
+        """All views that the user may see."""
+        rows = self._session.rows(_VIEWS.format(system=_SYSTEM))
+        return [View(database, name, str(text or "")) for database, name, text in rows]
 
     def table(self, database: str, name: str) -> Structure | None:
         """One table, captured or not; None where there is none of that name."""

@@ -154,8 +154,9 @@ class Opener:
             return RETRY_S
         lane = self._lane = self._lane or self._connect()
         locked = not structure.transactional
-        gate, executed = lane.begin(_table(structure), locked=locked)
-        wait_s = self._too_early(gate, executed)
+        gate, executed = lane.begin(structure)
+        shown = GtidSet.parse(executed)
+        wait_s = self._too_early(name, gate, shown)
         if wait_s:
             self._rest(locked)
             return wait_s
@@ -173,21 +174,23 @@ class Opener:
             statement=f"GRANT SELECT ON {_table(structure)} TO '{self._config.user}'",
         )  # fmt: skip
         version = self._tables.versions.get(name, 0)
-        window = Window(exact=lane.exact or locked, shown=GtidSet.parse(executed))
+        window = Window(exact=lane.exact or locked, shown=shown)
         chunk = Chunk(
             lane, name, version, structure, schema, key, lower, wanted, gate, found, locked, window
         )
-        if not window.exact:
-            stream.routes.watch(name, window)
+        stream.routes.watch(name, window)
         return chunk
 
-    def _too_early(self, gate: Place, executed: str) -> float:
+    def _too_early(self, name: str, gate: Place, seen: GtidSet) -> float:
         """How long to wait where the snapshot does not see all that the stream has brought, or the
         stream is far from the gate; 0 where neither is."""
         stream = self._stream
         place = stream.place
-        if place.order > gate.order or not stream.consumed.within(executed):
+        if place.order > gate.order or not stream.consumed.within(seen):
             return RETRY_S
+        unknown_s = stream.routes.unknown_s(name)
+        if unknown_s:
+            return unknown_s
         far = place.file != gate.file or gate.offset - place.offset > NEAR_BYTES
         # The last file but one may have ended just now.
         return LATER_S if far and gate.offset > 4096 else 0.0
@@ -215,6 +218,7 @@ class Opener:
 
     def close(self) -> None:
         """Close the connection: there is nothing to read for now."""
+        self._stream.routes.rest()
         if self._lane is not None:
             self._lane.close()
             self._lane = None

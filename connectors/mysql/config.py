@@ -70,7 +70,9 @@ class MysqlConfig(ConnectorConfig):
     host: str = Field(min_length=1, description="Name or address of the server.")
     port: int = Field(default=3306, ge=1, le=65535, description="Port of the server.")
     user: str = Field(min_length=1, description="The account to log in with.")
-    password: SecretStr = Field(description="The account's password.")
+    password: SecretStr | None = Field(
+        default=None, description="The account's password; may be empty, for one that has none."
+    )
     password_command: list[str] | None = Field(
         default=None,
         min_length=1,
@@ -144,6 +146,8 @@ class MysqlConfig(ConnectorConfig):
     def _something(self) -> MysqlConfig:
         if self.databases is None and self.tables is None:
             raise ValueError("give databases or tables")
+        if self.password is None and self.password_command is None:
+            raise ValueError("give password or password_command")
         return self
 
     def captures(self, database: str, table: str) -> bool:

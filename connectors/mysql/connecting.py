@@ -49,7 +49,7 @@ def connect(config: MysqlConfig, *, database: str = "", pipeline: str) -> Connec
         "mode": config.tls.mode,
     }
     context = context_of(config.tls)
-    password = config.password.get_secret_value()
+    password = config.password.get_secret_value() if config.password is not None else ""
     if config.password_command is not None:
         password = password_of(config.password_command, config.connect_timeout_s)
     connection: Connection = pymysql.connections.Connection(

@@ -12,7 +12,7 @@ from typing import Final
 
 from connectors.mysql.catalog import Listed
 from connectors.mysql.errors import error
-from connectors.mysql.gtids import GtidSet
+from connectors.mysql.gtids import GtidPosition, GtidSet
 from connectors.mysql.log import refused
 from connectors.mysql.position import Place, Snapshots, Standpoint
 from connectors.mysql.session import Server, Session, Status
@@ -24,7 +24,7 @@ MENDED: Final = frozenset(
     f"mysql.{word}"
     for word in (
         "log_purged", "log_reset", "server_changed", "prepared_lost", "server_behind",
-        "log_incident", "stream_damaged",
+        "log_incident", "stream_damaged", "gtid_mode",
     )
 )  # fmt: skip
 """Codes of gaps that a comparison of all tables with their topics closes."""
@@ -44,15 +44,28 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
         _check_file(query, stood.place, facts)
     elif stood.mode == "gtid":
         if not known.gtids:
-            raise error("gtid_mode")
+            raise error("gtid_mode", **facts)
         had = GtidSet.parse(stood.gtids)
         rows = query.rows("SELECT @@GLOBAL.gtid_purged", doing="reading purged GTIDs")
         if not had.contains(GtidSet.parse(str(rows[0][0]))):
             raise error("log_purged", **facts)
         if not GtidSet.parse(end.executed).contains(had):
-            raise error("server_behind", **facts)
+            here = stood.server == known.identity
+            if here and stood.place.order <= Place(end.file, end.offset).order:
+                raise error("commits_busy", **facts)
+            raise _lacking(known, stood, facts)
     elif not known.mariadb:
         raise error("server_changed", **facts)
+    else:
+        rows = query.rows("SELECT @@GLOBAL.gtid_current_pos, @@GLOBAL.gtid_binlog_pos")
+        has = [GtidPosition.parse(str(text or "")) for text in rows[0]]
+        if not any(each.contains(GtidPosition.parse(stood.gtids)) for each in has):
+            raise _lacking(known, stood, facts)
+
+
+def _lacking(known: Server, stood: Standpoint, facts: dict[str, object]) -> EnsignError:
+    """A server lacks transactions that it has sent itself, or another one has."""
+    return error("log_reset" if stood.server == known.identity else "server_behind", **facts)
 
 
 def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:

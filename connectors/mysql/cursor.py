@@ -51,6 +51,16 @@ class Cursor:
             self._file, self._end = found.file, 0
         self._end = self._near = max(self._end, found.offset)
 
+    def take(self, event: bytes) -> None:
+        """Pass any event."""
+        kind = event[events.TYPE_AT]
+        if kind == events.ROTATE:
+            self.rotate(event)
+        elif kind in (events.HEARTBEAT, events.HEARTBEAT_V2):
+            self.heartbeat(event)
+        else:
+            self.advance(event)
+
     def heartbeat(self, event: bytes) -> None:
         """An idle server says where its log ends."""
         self._file, self._end = events.heartbeat(event)

@@ -15,6 +15,10 @@ class MismatchError(ValueError):
     an ENUM or SET has more labels than were told."""
 
 
+class NoBaseError(ValueError):
+    """Changes to a value whose old one the log leaves out: the new one is not to be had."""
+
+
 class ServerError(Exception):
     """The server's answer to a statement is an error: its number and SQLSTATE, without its text,
     which may have values."""

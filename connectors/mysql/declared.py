@@ -123,15 +123,21 @@ def _string_meta(length: int) -> int:
 
 def resized(column: WireColumn, charset: str) -> WireColumn:
     """A column that was declared without a charset, in its table's."""
-    if column.charset != INHERITED:
-        return column
-    width = character_bytes_max(charset)
-    found = column._replace(charset=charset)
+    return recharged(column, charset) if column.charset == INHERITED else column
+
+
+def recharged(column: WireColumn, charset: str) -> WireColumn:
+    """A text column in another charset, with room for as many characters."""
+    before, after = character_bytes_max(column.charset), character_bytes_max(charset)
+    found = column._replace(charset="" if charset == "binary" else charset)
     if column.type == Type.STRING and not column.labels:
-        return found._replace(meta=_string_meta(string_meta(column.meta)[1] * width))
+        length = string_meta(column.meta)[1] // before * after
+        return found._replace(meta=_string_meta(length))
     if column.type == Type.VARCHAR_COMPRESSED:
-        return found._replace(meta=(column.meta - 1) * width + 1)
-    return found._replace(meta=column.meta * width) if column.type == Type.VARCHAR else found
+        return found._replace(meta=(column.meta - 1) // before * after + 1)
+    if column.type == Type.VARCHAR:
+        return found._replace(meta=column.meta // before * after)
+    return found
 
 
 def ordering_of(column: WireColumn, collation: str, *, mariadb: bool) -> str:

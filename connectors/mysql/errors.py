@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from connectors.mysql.check_errors import CHECK_ERRORS
 from connectors.mysql.connection_errors import CONNECTION_ERRORS
 from connectors.mysql.log_errors import LOG_ERRORS
 from ensign_core.errors import EnsignError
@@ -19,6 +20,7 @@ WAIT_FOR_SERVER = "Nothing to do: the pipeline goes on when the server answers a
 ERRORS: Final[dict[str, tuple[str, str]]] = {
     **CONNECTION_ERRORS,
     **LOG_ERRORS,
+    **CHECK_ERRORS,
     # Waited out.
     "connection_lost": ("The connection to the server was lost.", WAIT_FOR_SERVER),
     "restarting": ("The server is starting up or shutting down.", WAIT_FOR_SERVER),

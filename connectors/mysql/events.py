@@ -25,6 +25,7 @@ STOP: Final = 3
 ROTATE: Final = 4
 FORMAT_DESCRIPTION: Final = 15
 XID: Final = 16
+EXECUTE_LOAD_QUERY: Final = 18
 TABLE_MAP: Final = 19
 INCIDENT: Final = 26
 HEARTBEAT: Final = 27

@@ -53,7 +53,9 @@ class Gathering:
     """The base of `connectors.mysql.stream.Stream`, whose hot path fills the columns itself.
 
     The ordinal of event N is ``_base`` + N: rows that are no events raise ``_base``, and events
-    that are no rows lower it. ``_skip`` are rows still to come that an earlier batch covers.
+    that are no rows lower it. ``_taken`` counts the rows events of the transaction, of whatever
+    tables, and its statements; those up to ``_skip`` are covered by an earlier batch, whichever of
+    them were captured then (I3).
     """
 
     def __init__(
@@ -76,10 +78,10 @@ class Gathering:
         self._mariadb = mariadb
         self._lengths = bytes(256)
         self._marked = False
-        self._muted = False
+        self._muted = self._replays = False
         self._mute_rows = 0
         self._tx: Tx | None = None
-        self._skip = 0
+        self._taken = self._skip = 0
         self._base = 0
         self._runs: list[Run] = []
         self._bodies = gathered.Gathered()
@@ -150,20 +152,20 @@ class Gathering:
     def take_rows(self, event: bytes) -> None:
         key = event[ROUTE_AT:ROUTE_END]
         try:
-            route = self.routes.fast[key]
-            fast = not self._skip
+            route, fast = self.routes.fast[key], True
         except KeyError:
             if key == NO_TABLE:
                 return
             if key not in self.routes.all:
                 raise error("stream_damaged", what="rows without a table map") from None
             route, fast = self.routes.all[key], False
-        if route is None:
-            return
         if self._tx is None:
             raise error("stream_damaged", what="rows outside of a transaction")
         if self._muted:
-            self._mute_rows += 1
+            self._mute_rows += route is not None
+            return
+        self._taken += 1
+        if route is None or self._taken <= self._skip:
             return
         kind = event[TYPE_AT]
         op, image = KINDS[kind]
@@ -177,6 +179,10 @@ class Gathering:
             start = len(self._bodies)
         try:
             count = route.decoder.rows(event, at, image, self._bodies)
+        except rowimage.NoBaseError:
+            self._tables.stop(route.name, "document_unknown")
+            self.routes.sort()
+            return
         except ValueError:
             self._set_aside(event, route)
             return
@@ -188,28 +194,22 @@ class Gathering:
 
     def _lead_in(self, route: Route) -> None:
         """What goes before a row: the begin of its transaction, its table's new structure."""
-        if not self._skip:
-            self._mark_begin()
-            if self._tables.unannounced(route.name):
-                self._extra(Op.SCHEMA, route.schema)
+        self._mark_begin()
+        if self._tables.unannounced(route.name):
+            self._extra(Op.SCHEMA, route.schema)
 
     def _judged(self, route: Route, op: Op, start: int) -> None:
-        """Rows one by one: those that an earlier batch covers, and those of a table that is read
-        by a snapshot."""
+        """Rows one by one: those of a table that is read by a snapshot."""
         bodies = self._bodies.bodies(start)
         self._bodies.cut(start)
-        begun = self.consumed.begun
-        windows = [w for w in self.routes.windows.get(route.name, ()) if w.wants(begun)]
+        begun, watching = self.consumed.begun, self.routes.windows.get(route.name, ())
+        windows = [w for w in watching if w.wants(begun, xa=self._replays)]
         for body in bodies:
             for window in windows:
                 window.add(op, route.schema, body)
-            if self._skip:
-                self._skip -= 1
-                self._leave_out()
-                continue
-            table = self._snapshots.tables.get(route.name)
-            if table is not None and self.routes.remembers:
+            if self.routes.remembers:
                 self.routes.remember(route, op, body)
+            table = self._snapshots.tables.get(route.name)
             seen = (op, body) if table is None else judge(table, route.schema, op, body)
             if seen is None:
                 self._leave_out()
@@ -224,6 +224,6 @@ class Gathering:
     def _set_aside(self, event: bytes, route: Route) -> None:
         """A rows event that cannot be processed: a dead letter, with the batch whose position
         covers it."""
-        if not self._skip:
-            self._context.dead_letter(event, error("row_damaged", table=route.name))
-            self._letters += 1
+        damaged = error("row_damaged", table=route.name, pipeline=self._context.pipeline)
+        self._context.dead_letter(event, damaged)
+        self._letters += 1

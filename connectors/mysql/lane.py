@@ -15,10 +15,11 @@ from connectors.mysql.commands import packet
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.errors import by_number, error
 from connectors.mysql.position import Place
-from connectors.mysql.session import Server, Session, status
+from connectors.mysql.session import Server, Session, quoted, status
+from connectors.mysql.structures import Structure
 
-LOCK_S_MAX: Final = 5
-"""How long a statement waits for a table's lock."""
+LOCK_DENIED: Final = 1044
+"""Access denied to a database: the privilege to lock tables is one of databases."""
 
 SILENCE_S_MAX: Final = 60.0
 """A server that sends nothing of a chunk for so long is gone."""
@@ -29,7 +30,7 @@ _QUERY: Final = b"\x03"
 
 _SETTINGS: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-    f"SET SESSION lock_wait_timeout = {LOCK_S_MAX}, character_set_results = NULL",
+    "SET SESSION character_set_results = NULL",
 )
 
 
@@ -54,17 +55,17 @@ class Lane:
         """Whether the server tells exactly which part of its log a snapshot shows."""
         return self._server.mariadb
 
-    def begin(self, table: str, *, locked: bool) -> tuple[Place, str]:
+    def begin(self, structure: Structure) -> tuple[Place, str]:
         """Begin a transaction with a snapshot; the gate behind all that it can see, and the GTIDs
-        that it sees for sure, on MySQL. ``locked``: hold ``table``, quoted, against writers
-        instead, since its engine has no snapshots."""
-        session = self.session
+        that it sees for sure, on MySQL. A table whose engine has no snapshots is held against
+        writers instead."""
+        session, locked = self.session, not structure.transactional
         executed = ""
         if not self._server.mariadb and self._server.gtids:
             rows = session.rows("SELECT @@GLOBAL.gtid_executed", doing="reading executed GTIDs")
             executed = str(rows[0][0])
         if locked:
-            session.query(f"LOCK TABLES {table} READ", doing="locking a table")
+            self._lock(structure)
         else:
             session.query(
                 "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", doing="reading a snapshot"
@@ -82,6 +83,14 @@ class Lane:
         if end is None:
             raise error("log_disabled")
         return Place(end.file, end.offset), executed
+
+    def _lock(self, structure: Structure) -> None:
+        database = quoted(structure.database)
+        statement = f"LOCK TABLES {database}.{quoted(structure.table)} READ"
+        denied = self.session.query(statement, tolerate=(LOCK_DENIED,), doing="locking a table")
+        if denied == LOCK_DENIED:
+            facts = {"table": structure.name, "database": database, **self.session.facts}
+            raise error("lock_privilege", **facts)
 
     def select(self, sql: str, rows: textrows.TextRows, *, doing: str, statement: str) -> None:
         """Have the server send the rows of a statement."""

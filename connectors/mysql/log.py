@@ -43,6 +43,10 @@ SILENCE_S_MAX: Final = 30.0
 ANSWER_S_MAX: Final = 30.0
 """How long a server may take to find the place in its log."""
 
+DENIED: Final = ("mysql.password_rejected", "mysql.privilege_missing")
+"""The answers to a command for which a privilege is missing: servers give the number of a rejected
+password (1045)."""
+
 EVENTS_BYTES: Final = 1 << 18
 """About how many bytes of events are taken at a time."""
 
@@ -78,10 +82,9 @@ class Log:
         for statement in statements:
             self._session.query(statement, doing="starting to stream")
         conn = self._session.conn
+        enrol(self._session, self.server_id, f"ensign {facts['pipeline']}")
         try:
-            self._send(register(self.server_id, f"ensign {facts['pipeline']}"))
-            conn._read_ok_packet()  # type: ignore[attr-defined]  # no public way to run a command
-            self._send(payload)
+            _send(self._session, payload)
         except (pymysql.Error, OSError) as failed:
             raise self._session.failure(failed, doing="starting to stream") from None
         self._sock = conn._sock  # type: ignore[attr-defined]  # the driver has no public name for it
@@ -100,11 +103,6 @@ class Log:
             if found:
                 return found
         raise error("timeout", **self._session.facts, doing="waiting for the binary log")
-
-    def _send(self, payload: bytes) -> None:
-        conn = self._session.conn
-        conn._write_bytes(packet(payload))  # type: ignore[attr-defined]  # as above
-        conn._next_seq_id = 1  # type: ignore[attr-defined]  # the answer's number
 
     def wait(self, timeout_s: float) -> bool:
         """Block until the server has sent something, or the time is over."""
@@ -150,6 +148,25 @@ class Log:
             with suppress(OSError):
                 self._sock.close()
         self._session.close()
+
+
+def enrol(session: Session, server_id: int, name: str) -> None:
+    """Tell the server who reads its log, which takes the privilege to read it: what is missing then
+    is ``mysql.replication_privilege``."""
+    try:
+        _send(session, register(server_id, name))
+        session.conn._read_ok_packet()  # type: ignore[attr-defined]  # no public way to run a command
+    except (pymysql.Error, OSError) as failed:
+        found = session.failure(failed, doing="starting to stream")
+        if found.code in DENIED:
+            raise error("replication_privilege", **session.facts) from None
+        raise found from None
+
+
+def _send(session: Session, payload: bytes) -> None:
+    conn = session.conn
+    conn._write_bytes(packet(payload))  # type: ignore[attr-defined]  # as above
+    conn._next_seq_id = 1  # type: ignore[attr-defined]  # the answer's number
 
 
 def refused(failed: EnsignError) -> bool:

@@ -29,8 +29,9 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
     "gtid_mode": (
         "The position is kept by GTIDs, and the server writes transactions without one.",
         (
-            "SET GLOBAL gtid_mode = ON (in its steps: OFF_PERMISSIVE, ON_PERMISSIVE, ON) before "
-            "the pipeline is run again."
+            "SET GLOBAL gtid_mode = ON (in its steps: OFF_PERMISSIVE, ON_PERMISSIVE, ON), or leave "
+            "it off. Then run: ensign snapshot start {pipeline} --reconcile, which goes on from "
+            "the log's end and compares all tables with their topics."
         ),
     ),
     "gtid_disabled": (
@@ -65,6 +66,17 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The binary log behind {from_place} is purged: changes up to {to_place} are missed.",
         RECONCILE,
     ),
+    "log_endangered": (
+        (
+            "The pipeline stands in {place}, the oldest file of the binary log, which the server "
+            "is about to delete: it keeps its log for {hours} hours."
+        ),
+        (
+            "SET GLOBAL binlog_expire_logs_seconds (MariaDB before 10.6, MySQL 5.7: "
+            "expire_logs_days) to more until the pipeline has caught up; ensign status shows how "
+            "far behind it is."
+        ),
+    ),
     "log_reset": (
         (
             "The server's binary log is another one than that of the position {from_place}: it was "
@@ -83,7 +95,14 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "The server does not have all transactions that the position has.",
         "Point host at a server that has them, or wait until it has; else " + RECONCILE,
     ),
-    "catalog_busy": (
+    "commits_busy": (
+        "The server does not show transactions yet that are in its log already.",
+        (
+            "Nothing to do: the pipeline tries again. Where it lasts, see which replica the server "
+            "waits for (rpl_semi_sync_source_timeout)."
+        ),
+    ),
+    "catalog.busy": (
         "Tables are altered all the time: their structure at one place in the log is not found.",
         "Nothing to do: the pipeline tries again.",
     ),
@@ -145,6 +164,17 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
             "{pipeline} --tables {table} --reconcile."
         ),
     ),
+    "document_unknown": (
+        (
+            "An update of {table} has changes to a JSON document that the log does not have: the "
+            "table's rows are left out."
+        ),
+        (
+            "Have no session combine binlog_row_value_options = PARTIAL_JSON with "
+            "binlog_row_image = MINIMAL; then: ensign snapshot start {pipeline} --tables {table} "
+            "--reconcile."
+        ),
+    ),
     "row_damaged": (
         "Rows of {table} are not in the format that their table has.",
         "See it with: ensign dead-letters list {pipeline}; it is set aside, and the rest goes on.",
@@ -155,8 +185,8 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "See ensign check for the tables that are captured.",
     ),
     "adhoc_failed": (
-        "A snapshot that was asked for failed ({failed}) and was given up.",
-        "Mend the cause and ask for it again.",
+        "A snapshot that was asked for was given up: {failed}",
+        "Mend the cause, such as its --where, and ask for it again.",
     ),
     "gap_open": (
         "The tables are being compared with their topics after a gap; that is not stopped.",

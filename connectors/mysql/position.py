@@ -1,7 +1,7 @@
 """The source's position: JSON, in the bytes that the core stores with the data they cover.
 
     {"v": 1, "server": "uuid", "mode": "gtid" | "mariadb" | "file", "file": "binlog.000003",
-     "offset": 1234, "gtids": "...", "tx": [id, file, offset, rows, 0 | 1] | absent,
+     "offset": 1234, "gtids": "...", "tx": [id, file, offset, N, N, 0 | 1] | absent,
      "waiting": ["shop.orders", ...], "tables": [{...}, ...], "asked": [{...}, ...],
      "stopped": {"shop.odd": "structure_unknown"}, "prepared": {"xid": [file, offset]},
      "signal": N, "paused": true, "gap": true, "tables_read": N, "rows_read": N}
@@ -48,11 +48,12 @@ class Place(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """A transaction of which the first ``rows`` captured rows were consumed; ``start`` is where it
-    starts; ``marked``: a marker of its begin was returned."""
+    """A transaction of which the first ``taken`` events of rows were consumed, with ``rows`` that
+    were captured; ``start`` is where it starts; ``marked``: a marker of its begin was returned."""
 
     id: str
     start: Place
+    taken: int
     rows: int
     marked: bool = False
 
@@ -60,11 +61,11 @@ class Partial(NamedTuple):
 @dataclass
 class Snapshots:
     """The state of all snapshots. ``stopped`` are tables whose rows cannot be read, with the word
-    of the error. ``prepared`` are XA transactions that wait for their commit, and where they
-    start. ``signal`` is the number of the last signal that was taken in, and while ``paused`` no
-    chunk is read. ``asked`` are the ad hoc snapshots to come, in order; while there is a ``gap``
-    they close it, and are not given up. ``tables_read`` and ``rows_read`` count those tables that
-    are done while others are not, for the progress."""
+    of the error and what it names. ``prepared`` are XA transactions that wait for their commit, and
+    where they start. ``signal`` is the number of the last signal that was taken in, and while
+    ``paused`` no chunk is read. ``asked`` are the ad hoc snapshots to come, in order; while there
+    is a ``gap`` they close it, and are not given up. ``tables_read`` and ``rows_read`` count those
+    tables that are done while others are not, for the progress."""
 
     tables: dict[str, TableSnapshot] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -101,8 +102,11 @@ class Snapshots:
 
     @property
     def pending(self) -> bool:
-        """Whether there is something to read that nobody has paused."""
-        return not self.paused and bool(self.tables or self.asked)
+        """Whether there is something to read that nobody has paused, and that can be read."""
+        if self.paused:
+            return False
+        names = self.tables.keys() | {asked.name for asked in self.asked}
+        return not names <= self.stopped.keys()
 
 
 class Standpoint(NamedTuple):
@@ -132,7 +136,8 @@ class PositionWriter:
         ]
         if partial is not None:
             start = partial.start
-            listed = [partial.id, start.file, start.offset, partial.rows, int(partial.marked)]
+            counts = [partial.taken, partial.rows, int(partial.marked)]
+            listed = [partial.id, start.file, start.offset, *counts]
             parts.append(f'"tx": {json.dumps(listed)}')
         if snapshots.tables:
             waiting = [t.name for t in snapshots.tables.values() if not t.begun and not t.wipe]
@@ -163,8 +168,8 @@ def decode(position: Position) -> Standpoint:
         snapshots.asked = [_read_asked(asked) for asked in found.get("asked", ())]
         partial = None
         if "tx" in found:
-            tx, file, offset, rows, marked = found["tx"]
-            partial = Partial(tx, Place(file, offset), rows, bool(marked))
+            tx, file, offset, taken, rows, marked = found["tx"]
+            partial = Partial(tx, Place(file, offset), taken, rows, bool(marked))
         place = Place(found["file"], found["offset"])
         return Standpoint(found["server"], found["mode"], place, found["gtids"], partial, snapshots)
     except (ValueError, KeyError, TypeError):

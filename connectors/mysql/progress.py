@@ -27,9 +27,13 @@ class ProgressTeller:
         self._estimate_at = 0.0
         self._expected: dict[str, int | None] = {}
         self._told = False
+        self._paused = False
 
     def tell(self, snapshots: Snapshots, now: float) -> None:
         """Tell when it is time, and once more when the last table is read."""
+        if snapshots.paused != self._paused:
+            self._paused = snapshots.paused
+            self._context.progress(detail="snapshots are paused" if self._paused else "")
         pending = snapshots.tables.keys() | {asked.name for asked in snapshots.asked}
         if not pending:
             if self._told:

@@ -7,6 +7,7 @@ are, the next chunk begins, so that the server reads it while the rows of the la
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from connectors.mysql.chunks import (
@@ -177,7 +178,7 @@ class SnapshotReader:
         if len(chunk.window):
             patches = chunk.window.patches(chunk.schema)
             bodies = patches.applied(chunk.bodies.bodies())
-            bodies += self._within(chunk, upper, patches.added())
+            bodies += patches.added(self._range_of(chunk, upper))
             piece = piece._replace(bodies=bodies)
         self._opener.end(chunk)
         self._chunk = None
@@ -195,16 +196,17 @@ class SnapshotReader:
             self._begin(snapshots)
         return piece
 
-    def _within(self, chunk: Chunk, upper: Key | None, bodies: list[bytes]) -> list[bytes]:
-        """Those of the rows whose key is in the chunk's range."""
-        places = places_of(chunk.key, chunk.schema)
-        assert places is not None
-        found = []
-        for body in bodies:
-            key = key_of(chunk.key, places, body[1:])
-            if (chunk.lower is None or key > chunk.lower) and (upper is None or key <= upper):
-                found.append(body)
-        return found
+    def _range_of(self, chunk: Chunk, upper: Key | None) -> Callable[[bytes], bool]:
+        """What tells whether a row's key is in the chunk's range."""
+        lower, found = chunk.lower, places_of(chunk.key, chunk.schema)
+        assert found is not None
+        places = found
+
+        def within(row: bytes) -> bool:
+            key = key_of(chunk.key, places, row)
+            return (lower is None or key > lower) and (upper is None or key <= upper)
+
+        return within
 
     def _part_of_whole(
         self, chunk: Chunk, table: TableSnapshot, snapshots: Snapshots, deadline: float
@@ -222,7 +224,7 @@ class SnapshotReader:
         if self._patches is not None:
             bodies = self._patches.applied(chunk.bodies.bodies())
             if last:
-                bodies += self._patches.added()
+                bodies += self._patches.added(lambda _row: True)
             rows = len(bodies)
             chunk.bodies.take()
             piece = piece._replace(bodies=bodies)

@@ -39,6 +39,7 @@ class Routes:
         self.fast: dict[bytes, Route | None] = {}
         self.windows: dict[str, list[Window]] = {}
         self._recent: dict[str, Recent] = defaultdict(deque)
+        self._since: dict[str, float] = {}
 
     def map(self, event: bytes, post_header_length: int, *, mariadb: bool) -> None:
         """A table map: what its rows, which follow, go to."""
@@ -57,7 +58,7 @@ class Routes:
             self.fast.pop(key, None)
 
     def _looked_at(self, name: str) -> bool:
-        return name in self._snapshots.tables or name in self.windows
+        return name in self._snapshots.tables or name in self.windows or name in self._since
 
     def sort(self) -> None:
         """Called when snapshots begin or end, or a table is stopped: no row may pass by that."""
@@ -67,11 +68,37 @@ class Routes:
                 self.all[key] = None
             self._sort(key, self.all[key])
 
+    def reconsider(self) -> None:
+        """Tables of which no rows were taken may be known now: look at their next maps."""
+        for key, route in self.all.items():
+            if route is None:
+                self._maps.pop(key, None)
+
     def forget(self) -> None:
         """Ids of tables mean something else from here on."""
         self._maps.clear()
         self.all.clear()
         self.fast.clear()
+
+    def unknown_s(self, name: str) -> float:
+        """How long it takes until everything is remembered of a table that its server may not show
+        yet: what came before is not. Asking begins it."""
+        if not self.remembers:
+            return 0.0
+        now = time.monotonic()
+        if name not in self._since:
+            asked = (each.name for each in self._snapshots.asked)
+            for each in (name, *self._snapshots.tables, *asked):
+                self._since.setdefault(each, now)
+            self.sort()
+        return max(0.0, self._since[name] + RECENT_S - now)
+
+    def rest(self) -> None:
+        """Nothing is read now: nothing needs to be remembered."""
+        if self._since:
+            self._since.clear()
+            self._recent.clear()
+            self.sort()
 
     def watch(self, name: str, window: Window) -> None:
         """A chunk of a table is under way: its window gets what comes of the table, and what is
@@ -79,6 +106,8 @@ class Routes:
         for _, op, route, body in self._recent.get(name, ()):
             window.add(op, route.schema, body)
         self.windows.setdefault(name, []).append(window)
+        # Rows that could not be read yet are to be seen from here on.
+        self.reconsider()
         self.sort()
 
     def unwatch(self, name: str, window: Window) -> None:
@@ -91,7 +120,9 @@ class Routes:
         self.sort()
 
     def remember(self, route: Route, op: Op, body: bytes) -> None:
-        """A row of a table under a snapshot came."""
+        """A row came of a table that is looked at."""
+        if route.name not in self._since:
+            return
         recent, now = self._recent[route.name], time.monotonic()
         recent.append((now, op, route, body))
         while recent[0][0] < now - RECENT_S:

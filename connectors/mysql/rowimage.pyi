@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 from connectors.mysql.damage import DamagedError as DamagedError
 from connectors.mysql.damage import MismatchError as MismatchError
+from connectors.mysql.damage import NoBaseError as NoBaseError
 from connectors.mysql.gathered import Gathered
 from connectors.mysql.wire import WireColumn
 
@@ -36,5 +37,6 @@ class RowDecoder:
         lacks is unchanged, but the key's columns are then those of the old image.
 
         Raises `DamagedError` for bytes that do not follow the format and `MismatchError` for a row
-        of other columns; ``into`` is then as it was.
+        of other columns, `NoBaseError` for changes to a JSON value that the old image lacks;
+        ``into`` is then as it was.
         """

@@ -19,7 +19,7 @@ from connectors.mysql.stored cimport put_stored
 from ensign_core.rows.layout cimport column_end
 from ensign_core.rows.text cimport Text, make_room
 
-from connectors.mysql.damage import DamagedError, MismatchError
+from connectors.mysql.damage import DamagedError, MismatchError, NoBaseError
 
 cdef enum:
     _WRITE = 0
@@ -30,7 +30,7 @@ cdef enum:
     _PARTIAL_JSON = 1
     _NULL = -1
 
-_OURS = (DamagedError, MismatchError)
+_OURS = (DamagedError, MismatchError, NoBaseError)
 
 WRITE, UPDATE, DELETE, PARTIAL_UPDATE = _WRITE, _UPDATE, _DELETE, _PARTIAL_UPDATE
 
@@ -299,7 +299,7 @@ cdef class RowDecoder:
         if old.data == NULL:
             if old.size == _NULL:
                 raise DamagedError("changes to a JSON value that is null")
-            raise DamagedError("changes to a JSON value that is not there")
+            raise NoBaseError("changes to a JSON value that the old image lacks")
         start = begin(text, c't', 2 * old.size)
         put_json_patched(text, old.data, old.size, data, size)
         return end_value(text, start)

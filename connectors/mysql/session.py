@@ -17,9 +17,12 @@ from connectors.mysql.connecting import connect
 from connectors.mysql.errors import by_exception
 from ensign_core.errors import EnsignError
 
+LOCK_S_MAX: Final = 5
+"""How long a statement waits for a table's lock."""
+
 SETTINGS: Final = (
     "SET SESSION time_zone = '+00:00', sql_mode = '', character_set_results = 'utf8mb4', "
-    "sql_big_selects = 1"
+    f"sql_big_selects = 1, lock_wait_timeout = {LOCK_S_MAX}"
 )
 """What every connection has, so that a value has one text wherever it is read."""
 

@@ -6,16 +6,16 @@ behind everything that the chunk's transaction can have seen. All up to `TableSn
 then *live*, its changes follow as they come; what is behind it is *unread*, and its changes are
 suppressed, since the chunk to come shows them.
 
-Where the server cannot tell exactly what a transaction saw, the changes that the stream brought of
-the chunk's table between the transaction's begin and the gate (its *window*) are put into the rows
-that were read: each row is then as of the gate, whether the transaction saw a change or not. (The
-idea is that of DBLog: Andreakis and Papapanagiotou, "DBLog: A Watermark Based Change-Data-Capture
+Where the server cannot tell whether a transaction saw a change that the stream brought of the
+chunk's table (its *window*: from the first such change to the gate), it is put into the rows that
+were read: each row is then as of the gate, whether the transaction saw the change or not. (The idea
+is that of DBLog: Andreakis and Papapanagiotou, "DBLog: A Watermark Based Change-Data-Capture
 Framework".) A change that cannot be put into the rows makes the chunk void: it is taken again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -162,22 +162,23 @@ def merged(older: bytes, newer: bytes) -> bytes | None:
 
 
 class Window:
-    """The changes of a chunk's table that the stream brought while the chunk was under way, without
-    those of transactions that the chunk shows for sure: all before its gate where it is ``exact``,
-    and those in ``shown``."""
+    """The changes of a chunk's table that the stream brought while the chunk was under way, from
+    the first on that the chunk may lack: those behind it may be of the same rows. It shows for sure
+    what is in ``shown``, and all before its gate where it is ``exact``, but for XA transactions,
+    whose commit is in the log before it is in the tables."""
 
     def __init__(self, *, exact: bool, shown: GtidSet) -> None:
-        self.exact = exact
+        self._exact = exact
         self._shown = shown
         self._changes: list[tuple[Op, Schema, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._changes)
 
-    def wants(self, begun: Gtid | None) -> bool:
-        """Whether rows of a transaction may be missing in what was read."""
-        if self.exact:
-            return False
+    def wants(self, begun: Gtid | None, *, xa: bool) -> bool:
+        """Whether rows of a transaction may be missing in what was read, or come behind such."""
+        if self._changes or self._exact:
+            return xa or bool(self._changes)
         return begun is None or not self._shown.has(begun.sid, begun.tag, begun.number)
 
     def add(self, op: Op, schema: Schema, body: bytes) -> None:
@@ -202,6 +203,7 @@ class Patches:
         self._places = schema.key
         self._rows: dict[RawKey, bytes | None] = {}
         self._seen: set[RawKey] = set()
+        self._baseless: set[RawKey] = set()
 
     def __bool__(self) -> bool:
         return bool(self._rows)
@@ -216,33 +218,30 @@ class Patches:
             return
         row = new[1:]
         key = self._key(row)
+        baseless = before in self._baseless
         if UNCHANGED in split(row)[0]:
-            row = self._completed(op, old, row, before, key)
+            known = self._rows.get(before) if before is not None else None
+            if known is not None:
+                row = _laid_over(known, row)
+            elif old and old[0] != KEY_IMAGE:
+                row = _laid_over(old[1:], row)
+            baseless = baseless or before != key
         if before is not None:
             self._rows[before] = None
         self._rows[key] = row
-
-    def _completed(
-        self, op: Op, old: bytes, row: bytes, before: RawKey | None, key: RawKey
-    ) -> bytes:
-        known = self._rows.get(before) if before is not None else None
-        if known is not None:
-            found = merged(known, row)
-            if found is not None:
-                return found
-            row = _laid_over(known, row)
-        elif old and old[0] != KEY_IMAGE:
-            row = merged(old[1:], row) or row
-        if UNCHANGED in split(row)[0] and (op is not Op.UPDATE or before != key):
-            raise NotToldError
-        return row
+        # What is left out of a row that moved is in another row than the one read here.
+        if baseless and UNCHANGED in split(row)[0]:
+            self._baseless.add(key)
+        else:
+            self._baseless.discard(key)
 
     def _key(self, row: bytes) -> RawKey:
         values = split(row)[1]
         return tuple(values[i] for i in self._places)
 
     def applied(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Rows of the chunk as of the gate."""
+        """Rows of the chunk as of the gate. Raises `NotToldError` for one whose columns that were
+        left out are not known."""
         found = []
         for body in bodies:
             row = body[1:]
@@ -250,6 +249,8 @@ class Patches:
             if key not in self._rows:
                 found.append(body)
                 continue
+            if key in self._baseless:
+                raise NotToldError
             self._seen.add(key)
             patch = self._rows[key]
             if patch is not None:
@@ -260,9 +261,14 @@ class Patches:
         """Those of the rows of which the stream has brought no change."""
         return [body for body in bodies if self._key(body[1:]) not in self._rows]
 
-    def added(self) -> list[bytes]:
-        """Rows that were not read, once all were. Raises `NotToldError` for parts of rows."""
-        rows = [row for key, row in self._rows.items() if key not in self._seen and row is not None]
+    def added(self, within: Callable[[bytes], bool]) -> list[bytes]:
+        """Rows that were not read, once all were, and are ``within`` the chunk. Raises
+        `NotToldError` for parts of rows."""
+        rows = [
+            row
+            for key, row in self._rows.items()
+            if key not in self._seen and row is not None and within(row)
+        ]
         if any(UNCHANGED in split(row)[0] for row in rows):
             raise NotToldError
         return [b"N" + row for row in rows]

@@ -21,7 +21,7 @@ from connectors.mysql.progress import ProgressTeller
 from connectors.mysql.reading import SnapshotReader
 from connectors.mysql.start import Starter
 from connectors.mysql.stream import Stream
-from connectors.mysql.watch import LagTeller, Warnings
+from connectors.mysql.watch import Warnings, Watch
 from connectors.mysql.xa import Prepared
 from ensign_core.change import Batch, Position
 from ensign_core.errors import EnsignError
@@ -55,23 +55,31 @@ class MysqlSource:
         context.progress(warnings=())
         started = self._started = self._starter.start(resume, warnings.warn)
         self._snapshots, self._tables = started.snapshots, started.tables
-        for name, word in self._snapshots.stopped.items():
-            warnings.warn(error(word, table=name, pipeline=context.pipeline))
+        self._warn_of_stopped()
+        if not started.tables.structures:
+            warnings.warn(error("tables_unmatched", user=self._config.user))
         prepared = Prepared(
-            self._snapshots, lambda: self._starter.connect(started.server)
+            self._snapshots, lambda: self._starter.connect(started.server, further=True),
+            context.pipeline,
         )  # fmt: skip
         self._stream = Stream(
             started.log, config, started.tables, started.snapshots, context, started.consumed,
-            prepared, mariadb=started.server.mariadb, place=started.place, partial=started.partial,
+            prepared, started.changes, mariadb=started.server.mariadb, place=started.place,
+            partial=started.partial,
         )  # fmt: skip
+        started.ahead.here = lambda: self._stream.here
         self._opener = opener = Opener(config, started.tables, self._stream, self._lane)
         self._chunks = SnapshotReader(config, started.tables, self._stream, opener)
         self._adhoc = AdhocReader(config, started.tables, self._stream, opener, context)
         self._progress = ProgressTeller(started.catalog, config, context)
-        self._lag = LagTeller(started.query, started.server, context)
+        self._watch = Watch(started.query, started.server, context, warnings)
         self._writer = PositionWriter(started.server.identity, started.consumed.mode)
         self._returned_at = time.monotonic()
         self._untold = resume is None or bool(started.tables.changed)
+
+    def _warn_of_stopped(self) -> None:
+        for name in self._snapshots.stopped:
+            self._warnings.warn(self._tables.stopped(name))
 
     def _lane(self) -> Lane:
         return Lane(self._config, self._context.pipeline, self._started.server)
@@ -134,8 +142,8 @@ class MysqlSource:
             self._untold = self._untold or not snapshots.asked
             if self._adhoc.failed is not None:
                 failed, self._adhoc.failed = self._adhoc.failed, None
-                self._warnings.warn(error("adhoc_failed", failed=failed.code))
-        elif self._opener is not None and not (self._chunks.busy or self._adhoc.busy):
+                self._warnings.warn(error("adhoc_failed", failed=failed.sentence))
+        elif self._opener is not None and not snapshots.pending:
             self._opener.close()
         return self._of_piece(piece) if piece is not None else None
 
@@ -174,6 +182,9 @@ class MysqlSource:
         self._untold = False
         state: State = "snapshot" if self._snapshots.tables else "streaming"
         self._context.progress(state=state, position=str(self._stream.place))
+        if not self._snapshots.pending:
+            # Who asked for no more than that calls nothing afterwards.
+            self._progress.tell(self._snapshots, self._returned_at)
         return batch
 
     def _whole(self) -> bool:
@@ -188,7 +199,9 @@ class MysqlSource:
         if self._chunks.holding:
             return
         self._take_signals()
-        self._lag.tell(self._stream.place, now)
+        if self._tables.structures:
+            self._warnings.clear("mysql.tables_unmatched")
+        self._watch.look(self._stream, now)
         self._progress.tell(self._snapshots, now)
 
     def _take_signals(self) -> None:
@@ -201,6 +214,8 @@ class MysqlSource:
         failures = signals.take_in(self._tables, self._snapshots, asked)
         if len(self._snapshots.stopped) < stopped:
             self._warnings.clear()
+            self._warn_of_stopped()
+            self._stream.routes.reconsider()
         for failed in failures:
             self._warnings.warn(failed)
         if self._snapshots.paused and not before:
@@ -235,6 +250,8 @@ class MysqlSource:
         """Close all connections; the server ends the dump when it notices."""
         if self._opener is not None:
             self._opener.close()
+        if self._starter.ahead is not None:
+            self._starter.ahead.close()
         if self._starter.log is not None:
             self._starter.log.close()
         if self._starter.query is not None:

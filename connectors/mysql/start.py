@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from connectors.mysql import continuing
+from connectors.mysql.ahead import Ahead
 from connectors.mysql.catalog import Catalog, Listed
+from connectors.mysql.changes import Changes
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.errors import error
 from connectors.mysql.log import Log
@@ -19,7 +21,7 @@ from connectors.mysql.position import Mode, Partial, Place, Snapshots, Standpoin
 from connectors.mysql.session import Server, Session, Status, literal, server, status
 from connectors.mysql.structures import PIECE, Structure
 from connectors.mysql.structures import decode as decode_structure
-from connectors.mysql.tables import Tables
+from connectors.mysql.tables import ASIDE, Tables
 from connectors.mysql.transactions import Consumed
 from ensign_core.change import Position
 from ensign_core.errors import EnsignError
@@ -43,7 +45,9 @@ class Started:
     log: Log
     server: Server
     catalog: Catalog
+    ahead: Ahead
     tables: Tables
+    changes: Changes
     snapshots: Snapshots
     consumed: Consumed
     place: Place
@@ -59,6 +63,7 @@ class Starter:
         self._context = context
         self.query: Session | None = None
         self.log: Log | None = None
+        self.ahead: Ahead | None = None
 
     def start(self, resume: Position | None, warn: Callable[[EnsignError], None]) -> Started:
         """Connect, look, find the place, and start streaming."""
@@ -69,10 +74,13 @@ class Starter:
         check_server(known)
         catalog = Catalog(query, mariadb=known.mariadb)
         snapshots = stood.snapshots if stood is not None else Snapshots()
-        structures = _kept(context) if stood is not None else {}
+        structures = _kept(context, PIECE) if stood is not None else {}
+        aside = _kept(context, ASIDE) if stood is not None else {}
+        ahead = self.ahead = Ahead(query, known, catalog, lambda: self.connect(known, further=True))
         tables = Tables(
-            catalog, config, snapshots, structures, warn, any_case=_any_case(query)
+            ahead, config, snapshots, structures, aside, warn, pipeline=context.pipeline
         )  # fmt: skip
+        changes = Changes(tables, catalog, ahead, config, snapshots, any_case=_any_case(query))
         end = _end(query, known)
         listed = catalog.tables(config)
         self.log = log = self.connect(known)
@@ -99,15 +107,17 @@ class Starter:
         self._take_up(tables, snapshots, listed, first=stood is None)
         partial = stood.partial if stood is not None and not gap else None
         return Started(
-            query, log, known, catalog, tables, snapshots, consumed, place, partial,
-            Place(end.file, end.offset),
+            query, log, known, catalog, ahead, tables, changes, snapshots, consumed, place,
+            partial, Place(end.file, end.offset),
         )  # fmt: skip
 
-    def connect(self, known: Server) -> Log:
-        """A further connection for a dump of the log."""
+    def connect(self, known: Server, *, further: bool = False) -> Log:
+        """A connection for a dump of the log; a ``further`` one beside that of the stream never has
+        the server id of the config, since a server ends the older of two dumps with one id."""
         config = self._config
         assert self.query is not None
-        server_id = config.server_id or _free_id(self.query, known)
+        server_id = None if further else config.server_id
+        server_id = server_id or free_id(self.query, known)
         return Log(config, self._context.pipeline, known, server_id)
 
     def _fenced(
@@ -124,7 +134,7 @@ class Starter:
             if same:
                 return end, again
             listed = again
-        raise error("catalog_busy")
+        raise error("catalog.busy")
 
     def _beginning(self, query: Session, known: Server, end: Status) -> tuple[Consumed, Place]:
         """Where a pipeline begins that has no position: at the log's end."""
@@ -169,22 +179,27 @@ class Starter:
                     snapshots.take_up(name, wipe=False)
 
 
-def check_server(known: Server) -> None:
-    """Raise what keeps a server from being captured at all."""
+def check_version(known: Server) -> None:
+    """Raise for a server that is too old."""
     if known.version < VERSIONS_MIN[known.mariadb]:
         raise error("version_unsupported", title=known.title)
+
+
+def check_server(known: Server) -> None:
+    """Raise what keeps a server from being captured at all."""
+    check_version(known)
     if not known.log_bin:
         raise error("log_disabled")
     if known.log_format != "ROW":
         raise error("log_format", format=known.log_format)
 
 
-def _kept(context: Context) -> dict[str, Structure]:
+def _kept(context: Context, prefix: str) -> dict[str, Structure]:
     try:
         pieces = (
             decode_structure(piece)
             for name, piece in context.kept().items()
-            if name.startswith(PIECE)
+            if name.startswith(prefix)
         )
         return {structure.name: structure for structure in pieces}
     except (ValueError, KeyError, TypeError):
@@ -208,14 +223,19 @@ def _any_case(query: Session) -> bool:
     return bool(rows[0][0])
 
 
-def _free_id(query: Session, known: Server) -> int:
-    """A server id that no replica has."""
+def replicas(query: Session, known: Server) -> dict[int, str] | None:
+    """Who reads the log, by server id, and by what name; None where that may not be seen."""
     statement = "SHOW SLAVE HOSTS"
     if not known.mariadb and known.version >= (8, 0, 22):
         statement = "SHOW REPLICAS"
-    # 1227: the privilege for it is missing; a collision is unlikely all the same.
+    # 1227: the privilege for it is missing.
     found = query.query(statement, tolerate=(1227,), doing="listing replicas")
-    taken = {int(row[0]) for row in found} if isinstance(found, list) else set()
+    return {int(row[0]): str(row[1]) for row in found} if isinstance(found, list) else None
+
+
+def free_id(query: Session, known: Server) -> int:
+    """A server id that no replica has, as far as that can be seen: a collision is unlikely."""
+    taken = replicas(query, known) or {}
     while True:
         chosen = random.choice(SERVER_IDS)  # noqa: S311  # a name, not a secret
         if chosen not in taken:

@@ -10,11 +10,17 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+from connectors.mysql import charsets
 from connectors.mysql.bounds import parses, part
 from connectors.mysql.collations import charset_of
 from connectors.mysql.compressed import inflated
 from connectors.mysql.damage import DamagedError
-from connectors.mysql.events import HEADER_SIZE, QUERY_COMPRESSED, TYPE_AT
+from connectors.mysql.events import (
+    EXECUTE_LOAD_QUERY,
+    HEADER_SIZE,
+    QUERY_COMPRESSED,
+    TYPE_AT,
+)
 
 _head = struct.Struct("<IIBHH")
 _charset = struct.Struct("<HHH")
@@ -30,6 +36,9 @@ _SIZES: Final = {
 """How many bytes a status variable has, of those that always have as many."""
 _COUNTED: Final = {5, 6}
 """Status variables that begin with their length in one byte."""
+
+_OF_A_FILE: Final = 13
+"""Bytes of an EXECUTE_LOAD_QUERY that tell where in the statement the file's name stands."""
 
 _NO_DATABASES: Final = 254
 
@@ -47,6 +56,14 @@ class Statement(NamedTuple):
     error: int
     thread_id: int
 
+    @property
+    def text(self) -> str:
+        """The statement in letters, as far as it can be read."""
+        try:
+            return charsets.decode(self.charset or "utf8mb4", self.statement).decode()
+        except (ValueError, LookupError):
+            return self.statement.decode("utf-8", "replace")
+
 
 def begins_transaction(event: bytes) -> bool:
     """Whether the statement of a QUERY event is BEGIN, which costs less to ask than `query`."""
@@ -59,9 +76,11 @@ def begins_transaction(event: bytes) -> bool:
 
 @parses("a QUERY")
 def query(event: bytes) -> Statement:
-    """The statement of a QUERY or QUERY_COMPRESSED event."""
+    """The statement of a QUERY, QUERY_COMPRESSED or EXECUTE_LOAD_QUERY event."""
     thread_id, _, database_size, error, status_size = _head.unpack_from(event, HEADER_SIZE)
     at = HEADER_SIZE + _head.size
+    if event[TYPE_AT] == EXECUTE_LOAD_QUERY:
+        at += _OF_A_FILE
     sql_mode, collation = _session(part(event, at, status_size))
     at += status_size
     database = part(event, at, database_size).decode()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from connectors.mysql import events as log_events
+from connectors.mysql.ahead import NotYetError
+from connectors.mysql.changes import Changes
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.cursor import Cursor
 from connectors.mysql.damage import DamagedError
@@ -41,10 +43,10 @@ than waking up for every few rows. After so many pauses without data the batch i
 class Stream(Gathering):
     """Receives what the server sends.
 
-    ``place`` is the end of the last complete transaction in the server's log. Between `take`s the
-    events of one batch gather here. While there is a ``gate``, the stream stops before the first
-    transaction at or behind it. ``windows`` are those of chunks under way, by table: they get what
-    comes of it.
+    ``place`` is the end of the last complete transaction in the server's log, ``committed_at_us``
+    (since 1970) when the last one that began was committed there, 0 before the first. Between
+    `take`s the events of one batch gather here. While there is a ``gate``, the stream stops before
+    the first transaction at or behind it.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Stream(Gathering):
         context: Context,
         consumed: Consumed,
         prepared: Prepared,
+        changes: Changes,
         *,
         mariadb: bool,
         place: Place,
@@ -65,6 +68,7 @@ class Stream(Gathering):
         super().__init__(config, tables, snapshots, context, routes, consumed, mariadb=mariadb)
         self._log = log
         self._prepared = prepared
+        self._changes = changes
         self.place = place
         self._replayed = partial
         self._bytes_max = config.batch_bytes_max
@@ -75,7 +79,9 @@ class Stream(Gathering):
         self._cursor = Cursor(place)
         self._start = place
         self._id = ""
+        self._committing: log_events.Xa | None = None
         self._grouped = self._undone = False
+        self.committed_at_us = 0
         self.gate: Place | None = None
         self.heard_at = time.monotonic()
         self._handlers = self._table_of_handlers()
@@ -92,6 +98,7 @@ class Stream(Gathering):
             log_events.MARIADB_GTID: self._gtid,
             log_events.QUERY: self._query,
             log_events.QUERY_COMPRESSED: self._query,
+            log_events.EXECUTE_LOAD_QUERY: self._query,
             log_events.TABLE_MAP: self.map_rows,
             log_events.XID: self._commit,
             log_events.XA_PREPARE: self._xa_prepare,
@@ -103,6 +110,11 @@ class Stream(Gathering):
         for kind in PLAIN_OF_COMPRESSED:
             handlers[kind] = self.take_compressed
         return handlers
+
+    @property
+    def here(self) -> Place:
+        """The end of the last event, which may be in the middle of a transaction."""
+        return self._cursor.here
 
     @property
     def in_transaction(self) -> bool:
@@ -121,10 +133,11 @@ class Stream(Gathering):
         if self._tx is None:
             # Not begun again yet: what was consumed of it before is still consumed.
             return self._replayed
-        rows = self._base + len(self._ops) + self._skip
-        if not rows and not self._marked:
+        taken = max(self._taken, self._skip)
+        if not taken and not self._marked:
             return None
-        return Partial(self._id, self._start, rows, self._marked)
+        rows = self._base + len(self._ops)
+        return Partial(self._id, self._start, taken, rows, self._marked)
 
     @property
     def settled(self) -> bool:
@@ -161,22 +174,18 @@ class Stream(Gathering):
                 return False
             kept, self._kept = self._kept, None
             self._handle(kept)
+            if self._waits:
+                return True
             taken = True
         bodies, size_max = self._bodies, self._bytes_max
         while True:
-            if self._inner is not None:
-                taken = True
-                for event in self._inner:
-                    self._handle(event)
-                    if bodies.size >= size_max:
-                        return True
-                self._inner, self._following = self._following, None
-                if self._inner is None:
-                    self._inner_over()
+            taken = taken or self._inner is not None
+            if self._take_inner():
+                return True
             for event in self._queue:
                 taken = True
                 self._handle(event)
-                if bodies.size >= size_max or self._kept is not None:
+                if bodies.size >= size_max or self._waits:
                     return True
                 if self._inner is not None:
                     break
@@ -187,6 +196,23 @@ class Stream(Gathering):
                 self._cursor.foresee(found[-1])
                 self._queue = iter(found)
 
+    @property
+    def _waits(self) -> bool:
+        """Whether an event is kept for later."""
+        return self._kept is not None
+
+    def _take_inner(self) -> bool:
+        """Handle events within one; whether the batch is full before they are over."""
+        while self._inner is not None:
+            for event in self._inner:
+                self._handle(event)
+                if self._bodies.size >= self._bytes_max or self._waits:
+                    return True
+            self._inner, self._following = self._following, None
+            if self._inner is None:
+                self._inner_over()
+        return False
+
     def _handle(self, event: bytes) -> None:
         handler = self._handlers.get(event[TYPE_AT])
         try:
@@ -194,6 +220,8 @@ class Stream(Gathering):
                 handler(event)
             elif self._inner is None:
                 self._moved(event)
+        except NotYetError:
+            self._kept = event
         except DamagedError as damaged:
             raise error("stream_damaged", what=str(damaged)) from None
 
@@ -244,13 +272,15 @@ class Stream(Gathering):
         if committed_at is None:
             committed_at = int.from_bytes(event[:4], "little") * 1_000_000
         self._tx = Tx(self._id, str(self._start), committed_at)
+        self.committed_at_us = committed_at
         self._base = -len(self._ops)
-        self._skip = 0
+        self._taken = self._skip = 0
         self._marked = self._muted = False
         self._mute_rows = 0
         replayed, self._replayed = self._replayed, None
         if replayed is not None and replayed.id == self._id:
-            self._skip, self._marked = replayed.rows, replayed.marked  # I3
+            self._skip, self._marked = replayed.taken, replayed.marked  # I3
+            self._base += replayed.rows
         self._next_run()
 
     def _commit(self, event: bytes) -> None:
@@ -263,9 +293,10 @@ class Stream(Gathering):
     def _close(self) -> None:
         if self._marked:
             self._extra(Op.COMMIT, MARKER)
-        self._tx = None
-        self._skip = 0
-        self._marked = self._muted = self._grouped = self._undone = False
+        if self._committing is not None:
+            self._prepared.over(self._committing)
+        self._tx = self._committing = None
+        self._marked = self._muted = self._grouped = self._undone = self._replays = False
         self.consumed.end()
         self.place = self._cursor.here
         if self._runs and self._runs[-1].start == len(self._ops):
@@ -300,17 +331,16 @@ class Stream(Gathering):
 
     def _statement(self, found: Statement) -> None:
         """A statement that may be about tables: their maps are asked for anew behind it."""
-        told = self._tables.statement(found)
+        told = self._changes.statement(found)
         self.routes.forget()
+        self._taken += 1
+        if self._taken <= self._skip:
+            return
         for op, schema in told:
+            self._mark_begin()
             if op is Op.SCHEMA:
-                self._mark_begin()
                 self._extra(op, schema)
-            elif self._skip:
-                self._skip -= 1
-                self._leave_out()
             else:
-                self._mark_begin()
                 self._add(op, schema, b"")
 
     def _xa(self, found: Statement, event: bytes) -> None:
@@ -321,13 +351,14 @@ class Stream(Gathering):
         if statement.verb == "START":
             self._muted = self._grouped = True
         elif statement.verb == "COMMIT":
-            start = self._prepared.take(statement.xa)
+            start = self._prepared.start(statement.xa)
             if start is None:
                 self._commit(event)
             else:
+                self._committing = statement.xa
                 self._replay(start)
         elif statement.verb == "ROLLBACK":
-            self._prepared.take(statement.xa)
+            self._prepared.over(statement.xa)
             self._commit(event)
 
     def _xa_prepare(self, event: bytes) -> None:
@@ -344,6 +375,7 @@ class Stream(Gathering):
     def _replay(self, start: Place) -> None:
         """Take in the rows of a prepared transaction that commits now."""
         self._muted = False
+        self._replays = True
         self.routes.forget()
         self._within(self._prepared.events(start))
 
@@ -360,4 +392,5 @@ class Stream(Gathering):
             self._close()
 
     def _incident(self, event: bytes) -> None:
-        raise error("log_incident", place=str(self._cursor.here))
+        pipeline = self._context.pipeline
+        raise error("log_incident", place=str(self._cursor.here), pipeline=pipeline)

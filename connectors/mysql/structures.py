@@ -40,7 +40,8 @@ class Structure:
     key's order. ``transactional``: whether a consistent snapshot shows its rows; ``ordering``: how
     each of the key's columns sorts (see `connectors.mysql.snapshot.comparable`); ``charset``: that
     of text columns that are added without one; ``versioned``: rows that were changed or deleted
-    stay in it as rows of their own (MariaDB's system versioning)."""
+    stay in it as rows of their own (MariaDB's system versioning); ``sure``: it is the one where the
+    stream stands; one that is not must be told by a table map before it is used."""
 
     database: str
     table: str
@@ -50,6 +51,7 @@ class Structure:
     transactional: bool = True
     charset: str = ""
     versioned: bool = False
+    sure: bool = True
 
     @property
     def name(self) -> str:
@@ -98,6 +100,8 @@ class Structure:
         }
         if not self.transactional:
             found["transactional"] = False
+        if not self.sure:
+            found["sure"] = False
         if self.charset:
             found["charset"] = self.charset
         if self.versioned:
@@ -117,6 +121,7 @@ def decode(piece: bytes) -> Structure:
         found["database"], found["table"], tuple(columns), tuple(found["key"]),
         tuple(found["ordering"]), found.get("transactional", True), found.get("charset", ""),
         found.get("versioned", False),
+        found.get("sure", True),
     )  # fmt: skip
 
 
@@ -128,6 +133,8 @@ def structure_of(found: TableMap, known: Structure | None) -> Structure:
         assert known is not None
         columns = tuple(map(_told, known.columns, range(len(known.columns)), repeat(found)))
         return replace(known, columns=columns)
+    if known is not None:
+        known = replace(known, sure=True)
     by_name = {} if known is None else {column.name: column for column in known.columns}
     columns = tuple(
         _told(_specially(name, by_name.get(name), found, i), i, found)
@@ -181,6 +188,28 @@ def alike(known: WireColumn, kind: int, meta: int) -> bool:
         return False
     # An older form of a type with fractions has no metadata.
     return meta == known.meta or kind in _ALIKE
+
+
+_MEANINGS: Final = ("json", "boolean")
+"""What is special of a column and changes nothing of how its values are decoded."""
+
+
+def agree(one: Structure, other: Structure) -> bool:
+    """Whether both are the same, but for what only the catalog tells: how a key sorts, and what a
+    type means beyond its values."""
+    return _decoding(one) == _decoding(other)
+
+
+def _decoding(structure: Structure) -> tuple[list[WireColumn], list[str]]:
+    columns = structure.columns
+    return [*map(bare, columns)], [columns[i].name for i in structure.key]
+
+
+def bare(column: WireColumn) -> WireColumn:
+    """A column without what only the catalog tells of it."""
+    special = "" if column.special in _MEANINGS else column.special
+    kind = _ALIKE.get(column.type, column.type)
+    return column._replace(type=kind, special=special)
 
 
 def fits(structure: Structure, found: TableMap) -> bool:

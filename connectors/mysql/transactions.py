@@ -97,7 +97,7 @@ class Consumed:
     def domains(self) -> GtidPosition:
         return self._domains
 
-    def within(self, executed: str) -> bool:
+    def within(self, executed: GtidSet) -> bool:
         """Whether a server that tells these executed GTIDs shows all that was consumed to whoever
         reads its tables; True where that is not told by GTIDs."""
-        return self.mode != "gtid" or GtidSet.parse(executed).contains(self._set)
+        return self.mode != "gtid" or executed.contains(self._set)

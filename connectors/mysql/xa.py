@@ -28,18 +28,23 @@ WANTED: Final = {TABLE_MAP, *INSERTS, *UPDATES, *DELETES, *PLAIN_OF_COMPRESSED}
 class Prepared:
     """One per stream. ``connect`` opens a further dump."""
 
-    def __init__(self, snapshots: Snapshots, connect: Callable[[], Log]) -> None:
+    def __init__(self, snapshots: Snapshots, connect: Callable[[], Log], pipeline: str) -> None:
         self._places = snapshots.prepared
         self._connect = connect
+        self._pipeline = pipeline
 
     def note(self, xa: Xa, start: Place) -> None:
         """It is prepared, and has captured rows."""
         self._places[_key(xa)] = list(start)
 
-    def take(self, xa: Xa) -> Place | None:
-        """It is over: where it starts, None if it has no captured rows."""
-        found = self._places.pop(_key(xa), None)
+    def start(self, xa: Xa) -> Place | None:
+        """Where it starts; None if it has no captured rows."""
+        found = self._places.get(_key(xa))
         return None if found is None else Place(*found)
+
+    def over(self, xa: Xa) -> None:
+        """It was rolled back, or all its rows have come."""
+        self._places.pop(_key(xa), None)
 
     def events(self, start: Place) -> Iterator[bytes]:
         """Its table maps and rows, read again."""
@@ -50,7 +55,9 @@ class Prepared:
                 try:
                     found = log.events()
                 except EnsignError as failed:
-                    raise error("prepared_lost") if refused(failed) else failed from None
+                    if refused(failed):
+                        raise error("prepared_lost", pipeline=self._pipeline) from None
+                    raise
                 for event in _opened(found):
                     if event[TYPE_AT] == XA_PREPARE:
                         return

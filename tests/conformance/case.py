@@ -12,7 +12,8 @@ from typing import Protocol
 
 class SourceCase(Protocol):
     """A source with data. ``options`` are the connector's, ``type`` included; with them it gives a
-    dozen events at least, in several batches, and then comes to an end (`Source.caught_up`)."""
+    dozen events at least, in several batches, and then comes to an end (`Source.caught_up`). A case
+    whose source begins at the end of a log also has ``begun``: batches that are durable before."""
 
     @property
     def options(self) -> dict[str, object]: ...

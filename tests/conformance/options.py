@@ -11,7 +11,7 @@ import types
 import typing
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from connectors.registry import Kind, connector
@@ -56,6 +56,9 @@ def _default(field: FieldInfo) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, list):
         return f"`[{', '.join(map(str, default))}]`"
+    if isinstance(default, BaseModel):
+        given = default.model_dump(exclude_none=True)
+        return "`{" + ", ".join(f"{name}: {value}" for name, value in given.items()) + "}`"
     return f"`{default}`"
 
 

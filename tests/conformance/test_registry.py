@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import get_args
@@ -17,6 +19,7 @@ from tests.conformance.cases import SINKS, SOURCES
 from tests.conformance.options import PLACE, readmes, with_tables
 
 ALL = sorted(OURS)
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_connector_has_a_case() -> None:
@@ -30,6 +33,16 @@ def test_every_connector_of_ours_loads(kind: Kind, name: str) -> None:
     assert (found.kind, found.name) == (kind, name)
     assert get_args(found.config.model_fields["type"].annotation) == (name,)
     assert name in names(kind)
+
+
+def test_a_config_is_read_without_any_driver() -> None:
+    script = (
+        "import sys\n"
+        "from connectors.registry import OURS, connector\n"
+        "found = [connector(kind, name) for kind, name in OURS]\n"
+        "assert not {'psycopg', 'psycopg_binary', 'pymysql', 'sqlglot'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)

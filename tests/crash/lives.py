@@ -19,6 +19,8 @@ PIPELINE = "shop"
 START_S_MAX = 20.0
 LIFE_S_MAX = 1.5
 END_S_MAX = 240.0
+END_S_EACH = 5.0
+"""How long the last life may take, and how much longer for each one before it."""
 
 
 def schedule() -> list[str]:
@@ -56,9 +58,9 @@ def live(source: str, config: Path, point: str, rng: random.Random) -> None:
     print(f"  {point}: lived {time.monotonic() - began:.2f} s", flush=True)
 
 
-def last_life(source: str, folder: Path, config: Path) -> None:
+def last_life(source: str, folder: Path, config: Path, kills: int) -> None:
     """A worker that is not killed catches up."""
     ask(folder, Signal(0, "resume"))
     ended = ensign(source, "none", 0, ["run", str(config), "--until-caught-up"])
-    _, errors = ended.communicate(timeout=END_S_MAX)
+    _, errors = ended.communicate(timeout=END_S_MAX + END_S_EACH * kills)
     assert ended.returncode == 0, errors.decode()

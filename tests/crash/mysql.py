@@ -111,7 +111,7 @@ def run(server: MysqlServer, folder: Path, *, kills: int, restarts: int, seed: i
                 ask(folder, rng.choice(signals(database)))
             if number in restarted:
                 server.restart("kill")
-    last_life("mysql", folder, config)
+    last_life("mysql", folder, config, kills)
     with Broker.open(folder / "broker", create=False) as broker:
         verdict = judge(
             Committed(server, database), broker, "shop", sorted(folder.glob("shop*.jsonl"))

@@ -95,7 +95,7 @@ def run(server: PostgresServer, folder: Path, *, kills: int, restarts: int, seed
                 ask(folder, rng.choice(SIGNALS))
             if number in restarted:
                 server.restart("immediate")
-    last_life("postgres", folder, config)
+    last_life("postgres", folder, config, kills)
     with Broker.open(folder / "broker", create=False) as broker, server.connect(database) as db:
         verdict = judge(Committed(db), broker, "shop", sorted(folder.glob("shop*.jsonl")))
     server.drop_database(database)

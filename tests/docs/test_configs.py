@@ -18,9 +18,18 @@ CONFIGS = sorted([*ROOT.glob("configs/*.yaml"), DOCKER / "config.yaml"])
 
 @pytest.fixture
 def login(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGUSER", "PGHOST", "PGPORT", "PGDATABASE"):
+    for name in (
+        "PGUSER",
+        "PGHOST",
+        "PGPORT",
+        "PGDATABASE",
+        "MYSQL_HOST",
+        "MYSQL_PORT",
+        "MYSQL_USER",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PGPASSWORD", "p:a's\"s")
+    monkeypatch.setenv("MYSQL_PASSWORD", "p:a's\"s")
 
 
 @pytest.fixture
@@ -70,7 +79,8 @@ def test_compose_mounts_what_exists(worker: dict[str, Any]) -> None:
             exists = (DOCKER / source).exists() if "/" in source else source in compose["volumes"]
             assert exists, volume
     assert compose["services"]["postgres"]["command"][-1] == "wal_level=logical"
-    assert worker["depends_on"]["postgres"]["condition"] == "service_healthy"
+    for server in ("postgres", "mysql"):
+        assert worker["depends_on"][server]["condition"] == "service_healthy"
     assert (DOCKER / worker["build"]["context"] / worker["build"]["dockerfile"]).exists()
 
 

@@ -234,10 +234,17 @@ class MysqlServer:
         else:
             place = {"host": self.host, "port": self.port, "password": self.passwords.get(user, "")}
             given = {**place, **given}
-        return pymysql.connect(
-            user=user, database=database, charset="utf8mb4", autocommit=True,
+        connection = pymysql.connect(
+            user=user, database=database, charset="utf8mb4", autocommit=True, defer_connect=True,
             **{"connect_timeout": 5, **given},
         )  # fmt: skip
+        try:
+            connection.connect()
+        except BaseException:
+            # The driver leaves the socket of a refused connection open.
+            connection._force_close()  # type: ignore[attr-defined]  # the only way to it
+            raise
+        return connection
 
     def run(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements as root on a connection of their own; the rows of the last one."""

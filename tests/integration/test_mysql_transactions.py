@@ -1,0 +1,259 @@
+"""Transactions of the MySQL source: resumed behind every batch, in all modes of a position, and the
+two-phase ones (XA), whose rows come when they commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from connectors.mysql import routes
+from connectors.mysql.position import decode
+from ensign_core.change import Op
+from tests.services.mysql import MysqlServer
+from tests.services.mysql_capture import Capture, captures
+from tests.services.mysql_load import assert_ordered, place_of
+from tests.services.postgres_capture import Seen, fold
+
+Begin = Callable[[str, str], None]
+
+
+@pytest.fixture
+def database(mysql: MysqlServer) -> Iterator[str]:
+    name = mysql.new_database()
+    mysql.run("CREATE TABLE t (id int PRIMARY KEY, v int)", database=name)
+    mysql.run("CREATE TABLE u (id int PRIMARY KEY, v int)", database=name)
+    mysql.run("CREATE TABLE other (id int PRIMARY KEY)", database=name)
+    yield name
+    mysql.drop_database(name)
+
+
+@pytest.fixture
+def capture(
+    mysql: MysqlServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Capture]]:
+    monkeypatch.setattr(routes, "RECENT_S", 0.2)
+    yield from captures(mysql, database)
+
+
+def brief(event: Seen) -> tuple[str, object, int]:
+    """What an event says: its operation, the row's id, its ordinal."""
+    row = event.new or event.old or {}
+    return event.op.name.lower(), row.get("id"), event.ordinal
+
+
+@pytest.fixture(params=["plain", "compressed"])
+def setting(request: pytest.FixtureRequest, mysql: MysqlServer) -> Iterator[str]:
+    """A statement for the beginning of a session whose transactions are compressed or not."""
+    if request.param == "plain":
+        yield "DO 0"
+    elif mysql.is_mariadb:
+        mysql.configure(log_bin_compress="ON", log_bin_compress_min_len="10")
+        yield "DO 0"
+        mysql.configure(log_bin_compress="OFF")
+    else:
+        yield "SET SESSION binlog_transaction_compression = ON"
+
+
+ROWS = 60
+
+
+@pytest.mark.parametrize("markers", [False, True])
+@pytest.mark.parametrize("position", ["auto", "file"])
+def test_resumed_within_transactions(
+    mysql: MysqlServer,
+    database: str,
+    capture: Callable[..., Capture],
+    setting: str,
+    position: str,
+    markers: bool,
+) -> None:
+    """Rows of several tables, some not captured, each statement a batch of its own."""
+    one = capture(
+        position=position, transaction_markers=markers, batch_bytes_max=1,
+        exclude=[f"{database}.u"],
+    )  # fmt: skip
+    one.caught_up()
+    rows = ", ".join(f"({n}, 0)" for n in range(10, ROWS))
+    mysql.run(
+        setting,
+        "BEGIN",
+        "INSERT INTO u VALUES (1, 0)",
+        "INSERT INTO t VALUES (1, 0), (2, 0)",
+        "INSERT INTO u VALUES (2, 0), (3, 0)",
+        "UPDATE t SET id = 9 WHERE id = 1",
+        f"INSERT INTO t VALUES {rows}",
+        "DELETE FROM t WHERE id = 2",
+        "INSERT INTO u VALUES (4, 0)",
+        "COMMIT",
+        "INSERT INTO t VALUES (5, 5)",
+        database=database,
+    )
+    one.until(lambda: bool(one.seen) and brief(one.seen[-1])[1] == "5", reopen_each=1)
+    one.caught_up(reopen_each=1)
+    events: list[tuple[str, object, int]] = [
+        ("insert", "1", 0), ("insert", "2", 1), ("update", "9", 2),
+        *(("insert", str(n), n - 7) for n in range(10, ROWS)), ("delete", "2", ROWS - 7),
+    ]  # fmt: skip
+    single: list[tuple[str, object, int]] = [("insert", "5", 0)]
+    if markers:
+        events = [("begin", None, 0), *events, ("commit", None, ROWS - 6)]
+        single = [("begin", None, 0), *single, ("commit", None, 1)]
+    assert [brief(e) for e in one.seen] == events + single
+    assert len({e.tx for e in one.seen}) == 2
+    assert_ordered(one)
+    assert one.caught_up() == []
+
+
+def test_other_tables_are_captured_in_the_middle_of_a_transaction(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture]
+) -> None:
+    """What was consumed is counted with what was left out: nothing is lost or repeated."""
+    one = capture(tables=[f"{database}.t"], snapshot="never", batch_bytes_max=1)
+    one.caught_up()
+    mysql.run(
+        "BEGIN",
+        *(f"INSERT INTO {name} VALUES ({n}, 0)" for n in range(4) for name in "ut"),
+        "COMMIT",
+        database=database,
+    )
+    one.until(lambda: len(one.seen) == 2)
+    one.close()
+    other = capture(snapshot="never", batch_bytes_max=1)
+    other.position, other.told.pieces = one.position, one.told.pieces
+    came = [(e.schema.name[-1], e.new and e.new["id"]) for e in other.caught_up(reopen_each=1)]
+    assert came == [("u", "2"), ("t", "2"), ("u", "3"), ("t", "3")]
+
+
+def test_crash_between_the_last_row_and_the_commit(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture]
+) -> None:
+    one = capture(transaction_markers=True, batch_bytes_max=1)
+    one.caught_up()
+    mysql.run(
+        "BEGIN", "INSERT INTO t VALUES (1, 0)", "INSERT INTO t VALUES (2, 0)", "COMMIT",
+        database=database,
+    )  # fmt: skip
+    one.until(lambda: [e.op for e in one.seen] == [Op.BEGIN, Op.INSERT, Op.INSERT])
+    one.caught_up()
+    assert [e.op for e in one.seen] == [Op.BEGIN, Op.INSERT, Op.INSERT, Op.COMMIT]
+
+
+def test_order_is_restored_from_two_topics(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture]
+) -> None:
+    one = capture(batch_bytes_max=100)
+    one.caught_up()
+    for start in (0, 100):
+        numbers = range(start, start + 20)
+        rows = [f"INSERT INTO {'tu'[n % 3 % 2]} VALUES ({n}, 0)" for n in numbers]
+        mysql.run("BEGIN", *rows, "COMMIT", database=database)
+        mysql.rotate()
+    one.caught_up(reopen_each=3)
+    topics = [one.of(f"{database}.t"), one.of(f"{database}.u")]
+    events = sorted([e for topic in topics for e in topic], key=lambda e: (place_of(e), e.ordinal))
+    assert [e.new and e.new["id"] for e in events] == [
+        str(n) for start in (0, 100) for n in range(start, start + 20)
+    ]
+
+
+def test_a_large_transaction(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture], setting: str
+) -> None:
+    depth = "max_recursive_iterations" if mysql.is_mariadb else "cte_max_recursion_depth"
+    one = capture(batch_bytes_max=100_000)
+    one.caught_up()
+    mysql.run(
+        setting,
+        f"SET SESSION {depth} = 100000",
+        "INSERT INTO t WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g "
+        "WHERE n < 20000) SELECT n, 0 FROM g",
+        database=database,
+    )
+    one.until(lambda: len(one.seen) >= 20_000, reopen_each=2)
+    one.caught_up()
+    assert [brief(e) for e in one.seen] == [("insert", str(n + 1), n) for n in range(20_000)]
+    assert len({e.tx for e in one.seen}) == 1
+
+
+def prepare(server: MysqlServer, database: str, name: str, *statements: str, setting: str) -> None:
+    """Leave a transaction prepared."""
+    server.run(
+        setting, f"XA START '{name}'", *statements, f"XA END '{name}'", f"XA PREPARE '{name}'",
+        database=database,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("position", ["auto", "file"])
+def test_prepared_transactions(
+    mysql: MysqlServer,
+    database: str,
+    capture: Callable[..., Capture],
+    setting: str,
+    position: str,
+) -> None:
+    """Committed after others and after a rotation, rolled back, without captured rows, and in one
+    phase, the source being replaced behind every batch."""
+    mysql.run("INSERT INTO t VALUES (1, 0), (2, 0), (3, 0)", database=database)
+    one = capture(position=position, batch_bytes_max=1, exclude=["*.other"])
+    one.caught_up()
+    before = len(one.seen)
+    prepare(
+        mysql, database, "kept", "INSERT INTO t VALUES (10, 1)", "INSERT INTO u VALUES (10, 1)",
+        "UPDATE t SET v = 1 WHERE id = 1", setting=setting,
+    )  # fmt: skip
+    prepare(mysql, database, "lost", "UPDATE t SET v = 2 WHERE id = 2", setting=setting)
+    prepare(mysql, database, "empty", "INSERT INTO other VALUES (1)", setting=setting)
+    mysql.run("INSERT INTO t VALUES (20, 0)", database=database)
+    one.caught_up(reopen_each=1)
+    assert [brief(e) for e in one.seen[before:]] == [("insert", "20", 0)]
+    mysql.rotate()
+    mysql.run("INSERT INTO t VALUES (21, 0)", "XA COMMIT 'kept'", "XA ROLLBACK 'lost'",
+              "XA COMMIT 'empty'", database=database)  # fmt: skip
+    mysql.run(
+        setting, "XA START 'x'", "INSERT INTO t VALUES (30, 0)", "INSERT INTO u VALUES (30, 0)",
+        "XA END 'x'", "XA COMMIT 'x' ONE PHASE", "INSERT INTO t VALUES (31, 0)", database=database,
+    )  # fmt: skip
+    one.caught_up(reopen_each=1)
+    assert [brief(e) for e in one.seen[before + 1 :]] == [
+        ("insert", "21", 0), ("insert", "10", 0), ("insert", "10", 1), ("update", "1", 2),
+        ("insert", "30", 0), ("insert", "30", 1), ("insert", "31", 0),
+    ]  # fmt: skip
+    assert_ordered(one)
+    assert one.position is not None
+    assert decode(one.position).snapshots.prepared == {}
+    assert one.caught_up() == []
+
+
+@pytest.mark.parametrize("mode", ["fast", "kill"])
+def test_a_prepared_transaction_outlives_server_and_source(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture], mode: str
+) -> None:
+    one = capture()
+    one.caught_up()
+    prepare(mysql, database, "kept", "INSERT INTO t VALUES (1, 1)", setting="DO 0")
+    assert one.caught_up() == []
+    one.close()
+    mysql.restart(mode)  # type: ignore[arg-type]  # one of the two that there are
+    assert one.caught_up() == []
+    mysql.run("INSERT INTO t VALUES (2, 2)", "XA COMMIT 'kept'", database=database)
+    assert [brief(e) for e in one.caught_up()] == [("insert", "2", 0), ("insert", "1", 0)]
+
+
+def test_prepared_while_the_table_is_read(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture]
+) -> None:
+    rows = ", ".join(f"({n}, 0)" for n in range(0, 100, 2))
+    mysql.run(f"INSERT INTO t VALUES {rows}", database=database)
+    one = capture(chunk_rows=5)
+    one.open()
+    one.until(lambda: len(one.seen) >= 10)
+    changes = [f"UPDATE t SET v = 1 WHERE id = {n}" for n in (0, 8, 60, 98)]
+    prepare(mysql, database, "one", *changes, "INSERT INTO t VALUES (61, 1)", setting="DO 0")
+    prepare(mysql, database, "two", "DELETE FROM t WHERE id = 40", setting="DO 0")
+    one.until(lambda: len(one.seen) >= 20)
+    mysql.run("XA COMMIT 'one'", "XA ROLLBACK 'two'")
+    one.caught_up(reopen_each=2)
+    found = {row["id"]: row["v"] for row in fold(one.seen).values()}
+    table = mysql.run("SELECT CAST(id AS CHAR), CAST(v AS CHAR) FROM t", database=database)
+    assert found == dict(table)

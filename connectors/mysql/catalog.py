@@ -76,12 +76,11 @@ Place = tuple[str, str]
 
 
 class Catalog:
-    """Asks through a session; ``mariadb`` is whether the server is one. On the source's thread
-    (I1)."""
+    """Asks through a session. On the source's thread (I1)."""
 
     def __init__(self, session: Session, *, mariadb: bool) -> None:
         self._session = session
-        self.mariadb = mariadb
+        self._mariadb = mariadb
 
     def tables(self, config: MysqlConfig) -> dict[str, Listed]:
         """All captured tables there are, by name."""
@@ -105,7 +104,7 @@ class Catalog:
         }
         columns = self._by_table(_COLUMNS, where, listed)
         keys = self._by_table(_KEYS, where, listed)
-        documents = self._documents(where) if self.mariadb else frozenset[str]()
+        documents = self._documents(where) if self._mariadb else frozenset[str]()
         found = {}
         for place, (_, _, engine, rows, collation, kind) in listed.items():
             if kind == VERSIONED:
@@ -145,9 +144,9 @@ class Catalog:
         database, name = place
         wires = [
             wire(
-                column, kind, charset, nullable=nullable == "YES", mariadb=self.mariadb,
+                column, kind, charset, nullable=nullable == "YES", mariadb=self._mariadb,
                 document=f"{database}.{name}.{column}" in documents,
-            )._replace(generated=self.mariadb and _left_out(expression))
+            )._replace(generated=self._mariadb and _left_out(expression))
             for column, kind, nullable, charset, _, expression in columns
         ]  # fmt: skip
         places = {column.name: index for index, column in enumerate(wires)}
@@ -156,7 +155,7 @@ class Catalog:
             # A prefix of a value does not tell values apart in the index's order.
             UNORDERED
             if row[1]
-            else ordering_of(wires[at], str(columns[at][4] or ""), mariadb=self.mariadb)
+            else ordering_of(wires[at], str(columns[at][4] or ""), mariadb=self._mariadb)
             for row, at in zip(keys, key, strict=True)
         )
         return Structure(database, name, tuple(wires), key, ordering)

@@ -132,6 +132,7 @@ class Catalog:
         found = []
         checks = _CHECKS.format(where=where.replace("table_schema", "constraint_schema"))
         for database, name, clause in self._session.rows(checks):
+            # A check has the name that its column had when it was made.
             valid = _VALID.fullmatch(str(clause).strip())
             if valid:
                 found.append(f"{database}.{name}.{valid[1].replace('``', '`')}")

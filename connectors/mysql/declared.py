@@ -56,7 +56,7 @@ def wire(
     assert found is not None
     kind, inner, rest = found[1].lower(), found[2] or "", found[3].lower()
     charset = "" if charset in (None, "binary") else str(charset)
-    special = "json" if document else ""
+    special = "json" if document and kind == "longtext" else ""
     labels: tuple[str, ...] = ()
     code: int
     if kind in _SIMPLE:

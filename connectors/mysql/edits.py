@@ -16,6 +16,10 @@ from connectors.mysql.structures import Structure
 from connectors.mysql.types import character_bytes_max
 from connectors.mysql.wire import Type, WireColumn
 
+_OWN_KEY: Final = "my_row_id"
+"""The column that MySQL makes for a table without a key (sql_generate_invisible_primary_key). It
+may stay before what is to be the first one."""
+
 _BLOBS: Final = (Type.BLOB, Type.BLOB_COMPRESSED)
 
 
@@ -53,6 +57,7 @@ class _Altered:
         self._charset = structure.charset
         self._renamed: dict[str, str] = {}
         self._edits = [edit for edit in edits if self._concerns(edit)]
+        self._converts = any(edit.kind == "converted" for edit in self._edits)
 
     def _concerns(self, edit: Edit) -> bool:
         """Whether an edit does anything."""
@@ -62,9 +67,14 @@ class _Altered:
         return there is not (edit.kind == "added")
 
     def result(self) -> Structure:
-        for edit in self._edits:
-            if edit.kind in ("charset", "converted"):
-                self._charset = edit.name
+        charsets = {edit.name for edit in self._edits if edit.kind in ("charset", "converted")}
+        if len(charsets) > 1:
+            # The servers differ in which of them counts for what.
+            raise _MisfitError
+        if self._converts and any(edit.column and edit.column.charset for edit in self._edits):
+            # Columns that the statement brings may be converted too.
+            raise _MisfitError
+        self._charset = next(iter(charsets), self._charset)
         columns = self._arranged(self._kept())
         names = [column.name.lower() for column in columns]
         if len(set(names)) < len(names):
@@ -109,9 +119,7 @@ class _Altered:
             column = column._replace(name=edit.names[0])
         elif edit is not None and edit.column is not None:
             return resized(edit.column, self._charset)
-        if any(e.kind == "converted" for e in self._edits):
-            return self._converted(column)
-        return column
+        return self._converted(column) if self._converts else column
 
     def _converted(self, column: WireColumn) -> WireColumn:
         if not column.charset:
@@ -119,6 +127,9 @@ class _Altered:
         before, after = character_bytes_max(column.charset), character_bytes_max(self._charset)
         if self._charset == "binary" or (column.type in _BLOBS and after > before):
             # It may be a larger type afterwards.
+            raise _MisfitError
+        if not "".join(column.labels).isascii():
+            # MySQL takes the labels' bytes for ones of the new charset.
             raise _MisfitError
         return recharged(column, self._charset)
 
@@ -132,6 +143,8 @@ class _Altered:
                 names = [column.name.lower() for column in columns]
                 if edit.place and edit.place.lower() not in names:
                     raise _MisfitError
+                if not edit.place and _OWN_KEY in names:
+                    raise _MisfitError
                 at = names.index(edit.place.lower()) + 1 if edit.place else 0
             columns.insert(at, resized(edit.column, self._charset))
         return columns
@@ -140,10 +153,15 @@ class _Altered:
         before = self._structure
         names = [before.columns[i].name.lower() for i in before.key]
         key = [self._renamed[name] for name in names if name in self._renamed]
-        for edit in self._edits:
-            if edit.kind == "key":
-                key = list(edit.names)
-        return key
+        added = {edit.column.name.lower() for edit in self._edits if edit.column}
+        if any(name in added and name not in self._renamed for name in names):
+            # The key may be of the new column of this name.
+            raise _MisfitError
+        edits = [edit for edit in self._edits if edit.kind == "key"]
+        if not edits:
+            return key
+        # The old key goes before the new one comes, whatever the order.
+        return [name for edit in edits for name in edit.names]
 
 
 def _same(one: str, other: str) -> bool:

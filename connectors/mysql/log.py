@@ -127,6 +127,10 @@ class Log:
         except OSError as failed:
             raise self._session.failure(failed, doing="streaming") from None
         if not count:
+            # What the server said before it hung up comes first.
+            self._first = self.events()
+            if self._first:
+                return True
             raise error("connection_lost", **self._session.facts)
         self._framer.filled(count)
         self._heard_at = time.monotonic()

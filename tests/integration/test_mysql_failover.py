@@ -30,10 +30,12 @@ class Pair:
         place += "{0}_PASSWORD='replica', "
         if second.is_mariadb:
             change = "CHANGE MASTER TO MASTER_HOST" + place.format("MASTER")
-            second.run(change + "MASTER_USE_GTID=slave_pos", "START SLAVE")
+            follow = "MASTER_USE_GTID=slave_pos, MASTER_SSL_VERIFY_SERVER_CERT=0"
+            second.run(change + follow, "START SLAVE")
         else:
             change = "CHANGE REPLICATION SOURCE TO SOURCE_HOST" + place.format("SOURCE")
-            second.run(change + "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1", "START REPLICA")
+            options = "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_SSL=0"
+            second.run(change + options, "START REPLICA")
 
     def pause(self) -> None:
         self.second.run("STOP SLAVE" if self.second.is_mariadb else "STOP REPLICA")
@@ -156,7 +158,7 @@ def test_files_and_offsets_do_not_move(pair: Pair, moved: Callable[..., Capture]
 def test_a_transaction_that_was_prepared_at_the_other_server(
     pair: Pair, moved: Callable[..., Capture]
 ) -> None:
-    """Its rows are found in the log of the server that is read when it commits."""
+    """Its rows are in the other server's log: where they were is told, not passed by."""
     one = Capture(pair.first, pair.database)
     one.caught_up()
     pair.first.run("XA START 'x'", "INSERT INTO t VALUES (30)", "INSERT INTO t VALUES (31)",
@@ -167,5 +169,5 @@ def test_a_transaction_that_was_prepared_at_the_other_server(
     pair.first.run("XA COMMIT 'x'")
     pair.level()
     other = moved(one, pair.second)
-    other.caught_up()
-    assert ids(other) == ["30", "31"]
+    with pytest.raises(EnsignError, match=r"mysql\.prepared_lost"):
+        other.caught_up()

@@ -139,6 +139,8 @@ def _version(root: Path, server: Path) -> tuple[int, ...]:
 def copy_fresh(programs: Programs, data: Path) -> None:
     """Make ``data`` a data folder that nobody has used, owned by whom the server runs as."""
     shutil.copytree(_template(programs), data)
+    # It has the server's UUID, which each makes for itself.
+    (data / "auto.cnf").unlink(missing_ok=True)
     if os.geteuid() == 0:
         for folder, _, files in os.walk(data):
             os.chown(folder, NOBODY, NOBODY)

@@ -75,10 +75,14 @@ def _lacking(known: Server, stood: Standpoint, facts: dict[str, object]) -> Ensi
     return error("log_reset" if stood.server == known.identity else "server_behind", **facts)
 
 
-def other_log(snapshots: Snapshots) -> None:
-    """The log that is read from now on has other places than that of the position."""
-    nowhere = Place()
-    snapshots.prepared.update({key: list(nowhere) for key in snapshots.prepared})
+def place_in(known: Server, stood: Standpoint) -> Place:
+    """Where in the log of this server a position stands; the empty place where the position is of
+    another one's, whose places, also those of prepared transactions, are none here."""
+    if stood.server == known.identity:
+        return stood.place
+    prepared = stood.snapshots.prepared
+    prepared.update({name: list(Place()) for name in prepared})
+    return Place()
 
 
 def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:

@@ -90,10 +90,7 @@ class Starter:
             try:
                 continuing.check(query, known, stood, end)
                 consumed = Consumed(stood.mode, stood.gtids)
-                place = stood.place
-                if stood.server != known.identity:
-                    place = Place()
-                    continuing.other_log(snapshots)
+                place = continuing.place_in(known, stood)
                 log.start(consumed, place)
                 asks = continuing.asks(stood, context)
                 if stood.mode == "gtid" and (asks or place.file != log.file):

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from connectors.mysql.config import SYSTEM_DATABASES, MysqlConfig
 from connectors.mysql.declared import UNORDERED, ordering_of, wire
+from connectors.mysql.errors import error
 from connectors.mysql.session import Row, Session, literal
 from connectors.mysql.structures import Structure
 
@@ -37,6 +38,9 @@ _VIEWS: Final = """
 SELECT table_schema, table_name, view_definition FROM information_schema.views
 WHERE table_schema NOT IN ({system})
 """
+
+READS_MAX: Final = 20
+"""How often the catalog is read again where tables are altered just then."""
 
 TRANSACTIONAL: Final = frozenset(("innodb", "tokudb", "rocksdb", "ndbcluster"))
 """Engines whose rows a consistent snapshot shows."""
@@ -97,14 +101,31 @@ class Catalog:
         return next((each.structure for each in self._read(where, None).values()), None)
 
     def _read(self, where: str, config: MysqlConfig | None) -> dict[str, Listed]:
-        listed = {
-            (row[0], row[1]): row
-            for row in self._session.rows(_TABLES.format(where=where))
-            if config is None or config.captures(row[0], row[1])
-        }
-        columns = self._by_table(_COLUMNS, where, listed)
-        keys = self._by_table(_KEYS, where, listed)
-        documents = self._documents(where) if self._mariadb else frozenset[str]()
+        """What there is, once it is the same before and behind: statements alter it meanwhile, and
+        no transaction covers the catalog."""
+        for _ in range(READS_MAX):
+            listed = {
+                (row[0], row[1]): row
+                for row in self._session.rows(_TABLES.format(where=where))
+                if config is None or config.captures(row[0], row[1])
+            }
+            columns = self._by_table(_COLUMNS, where, listed)
+            keys = self._by_table(_KEYS, where, listed)
+            documents = self._documents(where) if self._mariadb else frozenset[str]()
+            same = columns == self._by_table(_COLUMNS, where, listed)
+            if same and _consistent(columns, keys):
+                # One without columns was dropped just now, or its columns are hidden from the user.
+                seen = {place: row for place, row in listed.items() if columns[place]}
+                return self._listed(seen, columns, keys, documents)
+        raise error("catalog.busy")
+
+    def _listed(
+        self,
+        listed: dict[Place, Row],
+        columns: dict[Place, list[Row]],
+        keys: dict[Place, list[Row]],
+        documents: frozenset[str],
+    ) -> dict[str, Listed]:
         found = {}
         for place, (_, _, engine, rows, collation, kind) in listed.items():
             if kind == VERSIONED:
@@ -159,6 +180,15 @@ class Catalog:
             for row, at in zip(keys, key, strict=True)
         )
         return Structure(database, name, tuple(wires), key, ordering)
+
+
+def _consistent(columns: dict[Place, list[Row]], keys: dict[Place, list[Row]]) -> bool:
+    """Whether the columns of all keys are there."""
+    return all(
+        {row[0] for row in found} <= {row[0] for row in columns[place]}
+        for place, found in keys.items()
+        if columns.get(place)
+    )
 
 
 def _add_period(columns: list[Row], keys: list[Row]) -> None:

@@ -103,14 +103,15 @@ class Ahead:
     def _take_in(self, log: Log, end: Place) -> None:
         deadline = time.monotonic() + SCAN_S
         while True:
-            for event in log.events():
+            found = log.events()
+            for event in found:
                 self._cursor.take(event)
                 self._statements(event)
             if self._cursor.here.order >= end.order:
                 return
             if time.monotonic() >= deadline:
                 raise NotYetError
-            if not log.receive():
+            if not found and not log.receive():
                 log.wait(deadline - time.monotonic())
 
     def _statements(self, event: bytes) -> None:

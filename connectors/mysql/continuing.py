@@ -97,24 +97,24 @@ def _check_file(query: Session, place: Place, facts: dict[str, object]) -> None:
 
 def anonymous(log: Log, place: Place, end: Place) -> bool:
     """Whether there are transactions without a GTID between two places, which were written while
-    gtid_mode was off: a stream by GTIDs passes them by, or is refused."""
+    gtid_mode was off. Once it is on, a stream by GTIDs passes them by or is refused, and any other
+    is refused where they begin."""
     log.start(Consumed("file", ""), place)
     cursor = Cursor(place)
     deadline = time.monotonic() + BETWEEN_S_MAX
-    while cursor.here.order < end.order:
-        try:
+    try:
+        while cursor.here.order < end.order:
             found = log.events()
-        except EnsignError as failed:
-            if refused(failed):
-                # With gtid_mode on, a server sends none of them to anybody.
-                return True
+            for event in found:
+                cursor.take(event)
+                if event[TYPE_AT] == ANONYMOUS_GTID and cursor.here.order <= end.order:
+                    return True
+            if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
+                raise error("timeout", doing="looking for transactions without a GTID")
+    except EnsignError as failed:
+        if not refused(failed):
             raise
-        for event in found:
-            cursor.take(event)
-            if event[TYPE_AT] == ANONYMOUS_GTID and cursor.here.order <= end.order:
-                return True
-        if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
-            raise error("timeout", doing="looking for transactions without a GTID")
+        return True
     return False
 
 

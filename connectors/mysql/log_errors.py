@@ -27,7 +27,10 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Upgrade the server.",
     ),
     "gtid_mode": (
-        "The position is kept by GTIDs, and the server writes transactions without one.",
+        (
+            "Behind the position are transactions without a GTID, or there are to be some: as "
+            "gtid_mode is, the server does not send them."
+        ),
         (
             "SET GLOBAL gtid_mode = ON (in its steps: OFF_PERMISSIVE, ON_PERMISSIVE, ON), or leave "
             "it off. Then run: ensign snapshot start {pipeline} --reconcile, which goes on from "

@@ -108,7 +108,7 @@ class MysqlSource:
         """Why a server that has sent its log sends it no more."""
         server_id = self._config.server_id
         started = self._started
-        if refused(failed) and started.consumed.mode == "gtid":
+        if refused(failed):
             self._starter.check_anonymous(started.server, started.place, started.target)
         if not refused(failed) or server_id is None:
             # With an id of our own choice the next start has another one.

@@ -93,7 +93,7 @@ class Starter:
                 place = continuing.place_in(known, stood)
                 log.start(consumed, place)
                 asks = continuing.asks(stood, context)
-                if stood.mode == "gtid" and (asks or place.file != log.file):
+                if asks or (stood.mode == "gtid" and place.file != log.file):
                     behind = Place(end.file, end.offset) if asks else Place(log.file)
                     self.check_anonymous(known, place, behind)
             except EnsignError as failed:
@@ -119,7 +119,7 @@ class Starter:
     def _explained(
         self, failed: EnsignError, known: Server, stood: Standpoint, end: Status
     ) -> EnsignError:
-        if refused(failed) and stood.mode == "gtid" and stood.server == known.identity:
+        if refused(failed) and stood.server == known.identity:
             try:
                 self.check_anonymous(known, stood.place, Place(end.file, end.offset))
             except EnsignError as found:
@@ -128,9 +128,9 @@ class Starter:
         return continuing.explained(failed, stood, end, self._context.pipeline)
 
     def check_anonymous(self, known: Server, place: Place, end: Place) -> None:
-        """Raise where a stream by GTIDs cannot go on from one place to another."""
+        """Raise where MySQL's gtid_mode does not let a stream go on from one place to another."""
         assert self.query is not None
-        if not place.file:
+        if not place.file or known.mariadb or not known.gtids:
             return
         with closing(self.connect(known, further=True)) as log:
             if continuing.anonymous(log, place, end):

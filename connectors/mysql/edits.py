@@ -71,8 +71,7 @@ class _Altered:
         if len(charsets) > 1:
             # The servers differ in which of them counts for what.
             raise _MisfitError
-        if self._converts and any(edit.column and edit.column.charset for edit in self._edits):
-            # Columns that the statement brings may be converted too.
+        if self._converts and any(map(_may_be_converted, self._edits)):
             raise _MisfitError
         self._charset = next(iter(charsets), self._charset)
         columns = self._arranged(self._kept())
@@ -162,6 +161,13 @@ class _Altered:
             return key
         # The old key goes before the new one comes, whatever the order.
         return [name for edit in edits for name in edit.names]
+
+
+def _may_be_converted(edit: Edit) -> bool:
+    """Columns that the statement brings may be converted too, and what a BLOB or TEXT then is goes
+    with MySQL by the size of the column before."""
+    column = edit.column
+    return column is not None and (bool(column.charset) or column.type in _BLOBS)
 
 
 def _same(one: str, other: str) -> bool:

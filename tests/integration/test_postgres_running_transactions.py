@@ -11,8 +11,7 @@ from ensign_core.change import Op, Position
 from ensign_core.plugin import Signal
 from tests.conftest import Database
 from tests.integration.test_postgres_adhoc import over
-from tests.services.postgres_capture import WAIT_S_MAX, Capture
-from tests.services.ready import wait_until
+from tests.services.postgres_capture import Capture
 
 
 def test_a_commit_that_was_streamed_before_it_can_be_seen(
@@ -29,11 +28,7 @@ def test_a_commit_that_was_streamed_before_it_can_be_seen(
     hanging = database.server.connect(database.name)
     updating = threading.Thread(target=hanging.execute, args=("UPDATE t SET v = 1",))
     try:
-        database.run(
-            "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
-        )
-        shown = "SELECT current_setting('synchronous_standby_names') <> ''"
-        wait_until(lambda: database.value(shown), WAIT_S_MAX)
+        database.server.lose_standby()
         updating.start()
         one.until(lambda: one.seen[-1].op is Op.UPDATE)
         assert database.value("SELECT v FROM t") == 0
@@ -44,7 +39,7 @@ def test_a_commit_that_was_streamed_before_it_can_be_seen(
             one.step()
         assert one.seen[-1].op is Op.UPDATE, "an old row comes after the change of it"
     finally:
-        database.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        database.server.configure(synchronous_standby_names="")
         if updating.ident is not None:
             updating.join()
         hanging.close()

@@ -161,9 +161,7 @@ def test_table_dropped_in_the_middle(database: Database, capture: Callable[..., 
 
 @pytest.fixture
 def without_standby(postgres: PostgresServer) -> Iterator[None]:
-    """Commits wait for a standby that does not exist, once they are flushed."""
-    postgres.configure(synchronous_standby_names="nobody")
-    wait_until(lambda: _setting(postgres) == "nobody", 10)
+    postgres.lose_standby()
     yield
     postgres.configure(synchronous_standby_names="")
     wait_until(lambda: _setting(postgres) == "", 10)

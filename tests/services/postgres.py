@@ -176,6 +176,23 @@ class PostgresServer:
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
             connection.execute("SELECT pg_reload_conf()")
 
+    def lose_standby(self) -> None:
+        """Let commits wait for a standby that does not exist, once they are flushed. It counts from
+        when the checkpointer has read the setting, which only a commit that waits can tell."""
+        self.configure(synchronous_standby_names="nobody")
+        state = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
+        with self.connect() as trying, self.connect() as seeing:
+            pid, found = trying.info.backend_pid, None
+            while found != "SyncRep":
+                trying.pgconn.send_query(b"CREATE TABLE tried (); DROP TABLE tried")
+                while found != "SyncRep" and trying.pgconn.is_busy():
+                    found = next(iter(seeing.execute(state, (pid,))))[0]
+                    trying.pgconn.consume_input()
+                if found == "SyncRep":
+                    seeing.execute("SELECT pg_cancel_backend(%s)", (pid,))
+                while trying.pgconn.get_result():
+                    pass
+
     def allow(self, lines: str) -> None:
         """Replace who may connect, and how: lines of pg_hba.conf."""
         (self.folder / "data" / "pg_hba.conf").write_text(lines)

@@ -3,6 +3,7 @@ claimed."""
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Final
 
@@ -17,7 +18,8 @@ from connectors.mysql.structures import Structure, agree, bare
 from tests.services.mysql import MysqlServer
 from tests.services.mysql_capture import Capture
 
-STATEMENTS: Final = 400
+SEED: Final = int(os.environ.get("ENSIGN_SEED") or 20261125)
+STATEMENTS: Final = int(os.environ.get("ENSIGN_STATEMENTS") or 400)
 
 TYPES: Final = [
     "int", "int unsigned", "tinyint(1)", "bool", "bigint(20) unsigned zerofill", "int(4) zerofill",
@@ -127,9 +129,7 @@ def test_alter_table_on_the_server(mysql: MysqlServer, own_key: bool) -> None:
     have none."""
     if own_key and mysql.is_mariadb:
         pytest.skip("a feature of MySQL")
-    seed = random.randrange(10**9)
-    print(f"seed {seed}")
-    statements = Statements(random.Random(seed), mariadb=mysql.is_mariadb)
+    statements = Statements(random.Random(SEED), mariadb=mysql.is_mariadb)
     database = mysql.new_database()
     session = Session(Capture(mysql, database).config, "test")
     catalog = Catalog(session, mariadb=mysql.is_mariadb)

@@ -16,15 +16,29 @@ byte says.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cached_property
 from itertools import accumulate, chain, count, repeat
-from typing import Literal, NamedTuple, NewType, Self
+from typing import NamedTuple, NewType, Self
+
+from ensign_core.schema import (
+    EVENT_COLUMNS,
+    RECORD_COLUMNS,
+    Column,
+    Logical,
+    Schema,
+    event_schema,
+    record_schema,
+)
+
+__all__ = [
+    "BINARY", "EVENT_COLUMNS", "KEY_IMAGE", "NEW_IMAGE", "NULL", "OLD_IMAGE", "RECORD_COLUMNS",
+    "TEXT", "UNCHANGED", "Batch", "BatchBuilder", "Change", "Column", "Logical", "Offset", "Op",
+    "Position", "Run", "Schema", "Stage", "Tx", "event_schema", "image_end", "record_schema",
+]  # fmt: skip
 
 Position = NewType("Position", bytes)
 """Where a source stands: the source's own bytes, opaque to everybody else."""
@@ -41,6 +55,8 @@ class Op(IntEnum):
 
     MESSAGE has a row of a schema ``prefix, content``, EVENT one of `event_schema`. TRUNCATE, BEGIN,
     COMMIT and SCHEMA have an empty body: the event's schema is the table's, after the change.
+    REMOVED is in no topic: a transform took the event out, which keeps its place in the batch, so
+    that the offsets of the others stay. Sinks pass over it.
     """
 
     SNAPSHOT = 0
@@ -53,72 +69,7 @@ class Op(IntEnum):
     SCHEMA = 7
     BEGIN = 8
     COMMIT = 9
-
-
-Logical = Literal[
-    "bool", "int", "float", "decimal", "text", "bytes", "json", "date", "time", "timetz",
-    "timestamp", "timestamptz", "interval", "uuid", "payload", "headers", "other",
-]  # fmt: skip
-"""What a value means, whatever the database calls its type: formats choose their rendering by it.
-``payload`` is the data of a published event (JSON, text or bytes, as its mimetype says),
-``headers`` a JSON list of name and value pairs; ``other`` is the text of the type's output
-function. Text of ``int``, ``float`` and ``json`` columns goes into JSON as it is: a source promises
-that it is JSON, but for the floats NaN, Infinity and -Infinity, and for ``json`` columns of another
-native type than ``json`` and ``jsonb``, such as MariaDB's ``longtext``: that text is looked at."""
-
-
-class Column(NamedTuple):
-    """One column of a `Schema`. ``native`` is the database's name of its type."""
-
-    name: str
-    native: str
-    logical: Logical
-    nullable: bool = True
-    key: bool = False
-
-
-@dataclass(frozen=True)
-class Schema:
-    """The structure of the rows of one table, stream or kind of event.
-
-    ``names`` are the parts that topic templates may use, in order, such as
-    ``(("database", "shop"), ("schema", "public"), ("table", "orders"))``; ``name`` is how people
-    write it (``public.orders``). Two schemas are equal when their structure is.
-    """
-
-    name: str
-    names: tuple[tuple[str, str], ...]
-    columns: tuple[Column, ...]
-
-    def __hash__(self) -> int:
-        # Sources look a schema up for every event: hashing all its columns each time would show.
-        return self.id
-
-    @cached_property
-    def id(self) -> int:
-        """The version: a 64-bit fingerprint of name and structure. The same structure has the same
-        id wherever and whenever it is seen, so a restart introduces nothing new."""
-        text = repr((self.name, self.names, tuple(tuple(c) for c in self.columns)))
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-    @cached_property
-    def key(self) -> tuple[int, ...]:
-        """Indexes of the key's columns; empty for a table without key."""
-        return tuple(i for i, column in enumerate(self.columns) if column.key)
-
-
-EVENT_COLUMNS = (
-    Column("key", "bytes", "bytes"),
-    Column("data", "bytes", "payload"),
-    Column("metadata", "json", "json"),
-    Column("mimetype", "text", "text"),
-    Column("type", "text", "text"),
-)
-
-
-def event_schema(topic: str) -> Schema:
-    """The fixed schema of published events; ``topic`` is what ``{topic}`` in a template becomes."""
-    return Schema(topic, (("topic", topic),), EVENT_COLUMNS)
+    REMOVED = 10
 
 
 class Tx(NamedTuple):
@@ -164,6 +115,9 @@ class Batch:
     what is gone. They become durable with ``position``, in the same append; so a batch without
     position, and one with HOLD, whose position does not count, has none: they come with RELEASE.
     Values are sealed as positions are, names lie in clear as those of topics do.
+
+    ``routes``, one per schema or none at all, are topics that a transform chose for the events of a
+    schema; an empty one leaves it at that. A batch that a sink gets has one `target`.
     """
 
     ops: bytes | bytearray = b""
@@ -177,6 +131,7 @@ class Batch:
     topic: str = ""
     offset: Offset = 0
     kept: dict[str, bytes] = field(default_factory=dict)
+    routes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ops)
@@ -184,6 +139,11 @@ class Batch:
     @property
     def next_offset(self) -> Offset:
         return self.offset + len(self.ops)
+
+    @property
+    def target(self) -> str:
+        """What ``{topic}`` is in a sink's options: the route, or the topic read from."""
+        return next(filter(None, self.routes), self.topic)
 
     def __iter__(self) -> Iterator[Change]:
         """Small views, made on demand; valid as long as the batch is."""
@@ -214,7 +174,7 @@ class Batch:
             self.ops[start:stop], self.schema_ids[start:stop],
             array("I", (end - first for end in self.ends[start:stop])),
             self.body[first:last], runs, self.schemas,
-            topic=self.topic, offset=self.offset + start,
+            topic=self.topic, offset=self.offset + start, routes=self.routes,
         )  # fmt: skip
 
     def split(self, names: Sequence[str]) -> dict[str, Batch]:

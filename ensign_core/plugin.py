@@ -16,8 +16,7 @@ The invariants, cited in the code that upholds them as ``# I5``:
 - **I6** ``write`` may buffer; ``flush`` returns when all that was written is durable at the target;
   the group's offset is committed only after it.
 - **I7** ``Sink.open`` returns the next offset of each topic when the target stores it in its own
-  transactions (exactly once), else None (at least once: topic and offset identify every event, so
-  that a target or its reader can drop repeats).
+  transactions (exactly once), else None (at least once: topic and offset identify every event).
 - **I8** Back-pressure blocks and is bounded in bytes. A slow sink delays only itself; a full topic
   stops ``read``, not ``ack``.
 - **I9** After an exception an instance is dead: it is closed, and after a back-off a new one is
@@ -59,8 +58,8 @@ class Source(Protocol):
         it was when `open` was called, with every snapshot complete: ``--until-caught-up``."""
 
     def close(self) -> None:
-        """Let go of everything held here and on the server's side of the connection. Called after
-        an exception too, perhaps before `open` and more than once; must not raise."""
+        """Let go of everything, here and at the server. Called after an exception too, perhaps
+        before `open` and more than once; must not raise."""
 
 
 class Sink(Protocol):
@@ -104,32 +103,32 @@ class Signal:
 
 
 class Comparison(Protocol):
-    """What a table's topic holds, by key, compared with rows of the table itself. Each call takes
-    in first what was appended since the last one, so call it when all batches have been read."""
+    """What a table's topic holds, by key, compared with the table's rows. Each call first takes in
+    what was appended since the last one, so call it when all batches have been read."""
 
     def advance(self, timeout_s: float) -> bool:
-        """Take in what was appended, for about ``timeout_s``; whether that was all. A source that
-        calls it between batches goes on answering its server while a large topic is read."""
+        """Take in what was appended, for about ``timeout_s``; whether that was all."""
 
     def differing(self, schema: Schema, bodies: Sequence[bytes]) -> list[bytes]:
         """Those of the rows (bodies with a new image) that the topic lacks or has otherwise."""
 
     def absent(self, rows_max: int) -> list[bytes]:
-        """Old images (bodies) of rows that the topic holds, that were never given to `differing`,
-        and that no event has touched since the comparison was made: to be deleted. At most
-        ``rows_max``; each row once; empty when there are no more."""
+        """Old images of at most ``rows_max`` rows, each once, that the topic holds, that were never
+        given to `differing` and that no event has touched since the comparison was made."""
 
     def close(self) -> None:
         """Let go of it."""
 
 
 class Context(Protocol):
-    """What a connector sees of Ensign. Methods are cheap and may be called for every batch, but for
-    `kept`, and `comparison`, whose methods read a topic."""
+    """What a connector sees of Ensign. All is cheap but `kept` and `comparison`."""
 
-    @property
-    def pipeline(self) -> str:
-        """The pipeline's name."""
+    pipeline: str
+    """The pipeline's name."""
+    name: str
+    """``source``, or the sink's name in the pipeline."""
+    project: str
+    """The project's id: another project may have a pipeline and a sink of the same names."""
 
     def progress(
         self,
@@ -142,25 +141,23 @@ class Context(Protocol):
         snapshot: SnapshotProgress | None = None,
         warnings: Sequence[EnsignError] | None = None,
     ) -> None:
-        """What `ensign status` shows: only what is given changes. ``position`` is the readable
-        position, ``lag_bytes`` how far the server's end is ahead, ``detail`` a few words,
-        ``kept_bytes`` what the server keeps of its log for this source; ``warnings`` are all that
-        hold now."""
+        """What `ensign status` shows: only what is given changes. ``position`` is for people,
+        ``lag_bytes`` how far the server's end is ahead, ``detail`` a few words, ``kept_bytes`` what
+        the server keeps of its log for this source; ``warnings`` are all that hold now."""
 
     def kept(self) -> Mapping[str, bytes]:
         """All pieces of `Batch.kept` as of the last durable position: called by `Source.open`."""
 
     def signals(self, done: int) -> Sequence[Signal]:
-        """What operators asked for, oldest first, with a number above ``done``: the last one that
-        a durable position accounts for (I5). Earlier ones are forgotten."""
+        """What operators asked for, oldest first, with a number above ``done``: the last that a
+        durable position accounts for (I5)."""
 
     def comparison(self, schema: Schema) -> Comparison:
         """Compare the table of ``schema``, which has a key, with what its topic holds."""
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
-        """Set aside an event that cannot be processed: raw bytes on a source's side, a change on a
-        sink's. It goes to the topic ``PIPELINE.dead-letters`` in the same append as the position
-        (source) or before the offset is committed (sink)."""
+        """Set aside an event that cannot be processed: in the topic ``PIPELINE.dead-letters``, with
+        the append of the position (source) or before the offset is committed (sink)."""
 
 
 class ConnectorConfig(BaseModel):
@@ -171,8 +168,8 @@ class ConnectorConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a preflight found: an ``error`` makes `ensign check` exit with 1, a ``warning`` and a
-    ``pass`` do not. ``remedy`` is the statement or step that mends it."""
+    """What a preflight found: an ``error`` makes `ensign check` exit with 1. ``remedy`` is the
+    statement or step that mends it."""
 
     level: Literal["pass", "warning", "error"]
     code: str
@@ -187,8 +184,8 @@ C = TypeVar("C", bound=ConnectorConfig)
 class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
     disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences;
-    ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when caught up.
-    """
+    ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when caught up;
+    ``replay`` makes of set-aside events of a source what it would make of them now, or raises."""
 
     name: str
     kind: Literal["source", "sink"]
@@ -196,5 +193,6 @@ class Connector(Generic[C]):
     make: Callable[[C, Context], Any]
     signals: bool = field(default=False, kw_only=True)
     ends: Callable[[C], bool] = field(default=lambda _config: False, kw_only=True)
+    replay: Callable[[C, Batch], Batch] = field(default=lambda _config, batch: batch, kw_only=True)
     check: Callable[[C, str], Sequence[Finding]] = field(default=lambda _config, _pipeline: ())
     drop: Callable[[C, str], Sequence[str]] = field(default=lambda _config, _pipeline: ())

@@ -127,8 +127,8 @@ class _Altered:
         if self._charset == "binary" or (column.type in _BLOBS and after > before):
             # It may be a larger type afterwards.
             raise _MisfitError
-        if not "".join(column.labels).isascii():
-            # MySQL takes the labels' bytes for ones of the new charset.
+        if column.labels:
+            # MySQL takes the labels' bytes for ones of the new charset, and may have shown others.
             raise _MisfitError
         return recharged(column, self._charset)
 

@@ -74,6 +74,8 @@ class Broker:
         self._publisher: Writer | None = None
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
+        self.project = str(ULID.from_bytes(engine.meta()["project"]))
+        """The id of the project."""
         self.notice = notice
         """What to tell the user after the first use: where the new key lies."""
 

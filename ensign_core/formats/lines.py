@@ -9,7 +9,7 @@ from ensign_core.change import Batch, Op
 from ensign_core.errors import EnsignError
 from ensign_core.rows import lines
 
-SILENT = frozenset({Op.SCHEMA, Op.BEGIN, Op.COMMIT})
+SILENT = frozenset({Op.SCHEMA, Op.BEGIN, Op.COMMIT, Op.REMOVED})
 """Ops of which no format writes a line."""
 
 
@@ -29,9 +29,21 @@ class Lines(NamedTuple):
         return b"".join(text + b"\n" for text in self.texts)
 
 
+class Messages(NamedTuple):
+    """What a broker takes: a key and a value per message, each None where there is none.
+    ``indexes[i]`` is the index in the batch of the event of message i and never falls;
+    ``deletes[i]`` is 1 where the message says that what its key names is gone, so that a compacted
+    topic wants a tombstone behind it, else 0."""
+
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    indexes: Sequence[int]
+    deletes: bytes
+
+
 class Formatter(Protocol):
-    """Turns the batches of a topic into lines. It keeps what it compiled from the schemas it saw,
-    so a reader or sink makes one and uses it from one thread (I1)."""
+    """Turns the batches of a topic into lines, or messages of a broker. It keeps what it compiled
+    from the schemas it saw, so a reader or sink makes one and uses it from one thread (I1)."""
 
     def lines(self, batch: Batch) -> Lines:
         """The batch's lines, in the order of its events, each without the newline: JSON in UTF-8,

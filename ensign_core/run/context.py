@@ -98,11 +98,14 @@ class RunContext:
     def __init__(
         self,
         pipeline: str,
+        name: str,
         progress: Progress,
         broker: Broker,
         topic_of: Callable[[Schema], str] | None = None,
     ) -> None:
+        self.project = broker.project
         self.pipeline = pipeline
+        self.name = name
         self._progress = progress
         self._broker = broker
         self._topic_of = topic_of

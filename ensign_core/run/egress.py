@@ -43,7 +43,7 @@ class Egress(Part):
         self._config = config
         self._begin = begin
         self._until = until
-        self._context = RunContext(pipeline, self.progress, broker)
+        self._context = RunContext(pipeline, sink, self.progress, broker)
         self._reader: Reader | None = None
 
     def wake(self) -> None:

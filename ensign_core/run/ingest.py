@@ -53,7 +53,7 @@ class Ingest(Part):
         self._topic_of = topic_of
         self._until_caught_up = until_caught_up
         self._observer = observer
-        self._context = RunContext(pipeline, self.progress, broker, topic_of)
+        self._context = RunContext(pipeline, self.name, self.progress, broker, topic_of)
         self._topics: dict[Schema, str] = {}
 
     def live(self, stop: threading.Event) -> None:

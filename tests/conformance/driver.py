@@ -33,6 +33,8 @@ class RecordingContext:
     """A `Context` that remembers dead letters, of a pipeline that has made batches durable."""
 
     pipeline = "conformance"
+    name = "source"
+    project = "01JDHG0000000000000000TEST"
 
     def __init__(self, durable: Sequence[Batch] = ()) -> None:
         self.dead: list[tuple[Change | bytes, EnsignError]] = []

@@ -64,6 +64,8 @@ class Told:
     """A `Context` that remembers what it was told."""
 
     pipeline = "test"
+    name = "source"
+    project = "01JDHG0000000000000000TEST"
 
     def __init__(self) -> None:
         self.facts: dict[str, object] = {}

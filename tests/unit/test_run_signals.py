@@ -109,7 +109,7 @@ def test_an_idle_source_asks_the_engine_now_and_then_only(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(context, "SIGNALS_EVERY_S", 3600.0)
-    made = RunContext("shop", Progress(), broker)
+    made = RunContext("shop", "source", Progress(), broker)
     assert made.signals(0) == []
     broker.signal("shop", ASKED)
     assert made.signals(0) == []
@@ -122,7 +122,7 @@ def test_a_source_compares_a_table_with_its_topic(broker: Broker) -> None:
     server = Server([rows("orders", 1, 2)])
     with Running(broker, server):
         server.wait(server.read_all)
-    made = RunContext("shop", Progress(), broker, topic_of)
+    made = RunContext("shop", "source", Progress(), broker, topic_of)
     comparison = made.comparison(schema_of("orders"))
     assert comparison.differing(schema_of("orders"), [new_image(["1"]), new_image(["3"])]) == [
         new_image(["3"])
@@ -133,7 +133,7 @@ def test_a_source_compares_a_table_with_its_topic(broker: Broker) -> None:
 
 def test_snapshots_in_status(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Progress()
-    made = RunContext("shop", seen, broker)
+    made = RunContext("shop", "source", seen, broker)
     assert seen.snapshot_dict() is None
     made.progress(snapshot=SnapshotProgress(1, 4, 100, 400))
     assert seen.snapshot_dict() == {

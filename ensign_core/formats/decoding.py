@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Literal, get_args
 
 from ensign_core.errors import EnsignError
+from ensign_core.formats.decoded_debezium import DebeziumDecoder
 from ensign_core.formats.decoded_json import JsonDecoder
 from ensign_core.formats.records import Decoder, Row
 
@@ -15,7 +16,10 @@ __all__ = ["DECODERS", "Decoder", "DecoderName", "Row", "decoder"]
 DecoderName = Literal["json", "debezium"]
 """For a config model's field."""
 
-_MAKERS: Final[dict[str, Callable[[], Decoder]]] = {"json": JsonDecoder}
+_MAKERS: Final[dict[str, Callable[[], Decoder]]] = {
+    "json": JsonDecoder,
+    "debezium": DebeziumDecoder,
+}
 
 DECODERS: Final[tuple[DecoderName, ...]] = get_args(DecoderName)
 

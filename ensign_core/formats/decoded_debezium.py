@@ -118,7 +118,7 @@ class DebeziumDecoder:
                 self._typed.clear()
             try:
                 found = _field_types(schema, postgres=source.has_schema)
-            except (ValueError, TypeError, AttributeError, RecursionError):
+            except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
                 raise fault("not_debezium") from None
             self._typed[schema, source.has_schema] = found
         return found
@@ -213,9 +213,8 @@ def _complete(op: Op, images: _Images, key: Members) -> _Images:
 
 def _field_types(schema: bytes, *, postgres: bool) -> _Typed:
     fields: list[Mapping[str, Any]] = json.loads(schema)["fields"]
-    of_row = next(
-        f["fields"] for name in ("after", "before") for f in fields if f.get("field") == name
-    )
+    by_name = {field.get("field"): field for field in fields}
+    of_row = (by_name.get("after") or by_name["before"])["fields"]
     found = {str(field["field"]): field_type(field, postgres=postgres) for field in of_row}
     if len(found) != len(of_row):
         raise ValueError

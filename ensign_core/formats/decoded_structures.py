@@ -15,7 +15,7 @@ from ensign_core.rows import members
 Value = tuple[int, bytes]
 
 _STRING, _INT, _FLOAT, _OBJECT, _ARRAY = b"sif{["
-_BARE = re.compile(r'[^\s{}",\\]+', re.ASCII)
+_BARE = re.compile(r'[^\s{}"\\]+', re.ASCII)
 
 
 class _Struct(dict[str, Value]):
@@ -103,22 +103,22 @@ def sparse_vector(kind: int, text: bytes) -> str:
     return f"{{{','.join(pairs)}}}/{_integer(*found['dimensions'])}"
 
 
-def array(read: Callable[[int, bytes], Value]) -> Callable[[int, bytes], Value]:
+def array(read: Callable[[int, bytes], Value], delimiter: str) -> Callable[[int, bytes], Value]:
     """How to read a list as Postgres' text of an array of one dimension ("Array Input and Output
     Syntax" in its documentation), given how to read an item."""
 
     def convert(kind: int, text: bytes) -> Value:
         shown = (
-            "NULL" if item[0] == NULL else _element(read(*item)[1].decode())
+            "NULL" if item[0] == NULL else _element(read(*item)[1].decode(), delimiter)
             for item in items_of(kind, text)
         )
-        return TEXT, f"{{{','.join(shown)}}}".encode()
+        return TEXT, f"{{{delimiter.join(shown)}}}".encode()
 
     return convert
 
 
-def _element(text: str) -> str:
-    if _BARE.fullmatch(text) and text.upper() != "NULL":
+def _element(text: str, delimiter: str) -> str:
+    if _BARE.fullmatch(text) and delimiter not in text and text.upper() != "NULL":
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -22,6 +22,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from ensign_core.change import BINARY, TEXT, Logical
+from ensign_core.formats.arrays import DELIMITERS
 from ensign_core.formats.decoded_structures import (
     array,
     double_text,
@@ -77,9 +78,10 @@ def field_type(field: Mapping[str, Any], *, postgres: bool) -> FieldType:
         return found
     if kind == "array" and postgres and not name:
         items = field.get("items") or {}
-        if items.get("type") != "array":
+        if items.get("type") != "array" or items.get("name"):
             item = field_type(items, postgres=True)
-            return FieldType(f"{item.native}[]", "other", array(item.read))
+            delimiter = DELIMITERS.get(item.native.rpartition(".")[2], ",")
+            return FieldType(f"{item.native}[]", "other", array(item.read, delimiter))
     return (_POSTGRES if postgres else _MYSQL).get((kind, "")) or _PLAIN.get(kind, STRUCT)
 
 
@@ -223,9 +225,10 @@ def _zoned(kind: int, text: bytes) -> str:
     date = f"{number if number > 0 else 1 - number:04}-{day}"
     shown = (fraction or "").rstrip("0")
     behind = f".{shown}" if shown else ""
+    moment_us = epoch_us(f"{date} {clock}{behind[:7]}{'+00' if offset == 'Z' else offset}{era}")
     if offset == "Z":
         return f"{date} {clock}{behind}+00{era}"
-    days, us = divmod(epoch_us(f"{date} {clock}{behind[:7]}{offset}{era}"), DAY_US)
+    days, us = divmod(moment_us, DAY_US)
     day, era = _day(days)
     return f"{day} {iso_time(us)}+00{era}"
 

@@ -19,12 +19,12 @@ COMPILED := setup.py $(shell find ensign_core connectors -name '*.pyx' -o -name 
 COMPILES := command -v $${CC:-gcc} >/dev/null && $(BIN)/python -c 'import pathlib, sys, sysconfig; \
   sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())'
 
-.PHONY: demo test check bench clean postgresql mysql
+.PHONY: demo test check bench clean postgresql mysql flink
 
 demo: $(VENV)/.demo
 	$(BIN)/ensign demo
 
-test: $(VENV)/.dev postgresql mysql
+test: $(VENV)/.dev postgresql mysql flink
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
@@ -79,3 +79,7 @@ mysql: | $(BIN)/python
 	  echo 'No MariaDB server is installed here; tests do without the distribution'"'"'s.' >&2
 	@sh .ci/mysql $(VENV)/mysql || \
 	  echo 'MySQL and MariaDB 11 cannot be fetched through apt; tests do without them.' >&2
+
+flink: | $(BIN)/python
+	@sh .ci/flink $(VENV)/flink || \
+	  echo "Flink's debezium-json cannot be fetched through Maven; the test of that consumer skips." >&2

@@ -1,0 +1,30 @@
+"""Apache Kafka: a source that reads topics exactly once.
+
+The objects below are what the registry asks for. Importing this package, or `config`, does not
+import the driver: the functions below do when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from connectors.kafka.config import KafkaSourceConfig
+from ensign_core.plugin import Connector, Context, Finding, Source
+
+
+def _make_source(config: KafkaSourceConfig, context: Context) -> Source:
+    source: Source = import_module("connectors.kafka.source").KafkaSource(config, context)
+    return source
+
+
+def _check_source(config: KafkaSourceConfig, pipeline: str) -> Sequence[Finding]:
+    found: Sequence[Finding] = import_module("connectors.kafka.check").check(config, pipeline)
+    return found
+
+
+SOURCE: Connector[KafkaSourceConfig] = Connector(
+    "kafka", "source", KafkaSourceConfig, _make_source, _check_source
+)
+
+__all__ = ["SOURCE", "KafkaSourceConfig"]

@@ -4,6 +4,7 @@ A body is what `ensign_core.rows.new_image` makes of a row of `record_schema`. A
 objects of Python with a size of their own; what is written grows as needed.
 """
 
+cimport cython
 from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
@@ -29,6 +30,9 @@ cdef array.array _ENDS = new_array("I"), _SCHEMAS = new_array("H")
 
 cdef enum:
     _FIRST_ROOM = 1 << 16
+    # RD_KAFKA_RESP_ERR__PARTITION_EOF: where reading has come to the end, control records and what
+    # was aborted included.
+    _PARTITION_EOF = -191
 
 
 cdef inline int put_length(Text *text, uint64_t size) except -1:
@@ -147,6 +151,7 @@ cdef int put_body(Text *text, message, int64_t partition, int64_t offset) except
     return put_int(text, timestamp[1])
 
 
+@cython.final
 cdef class _Place:
     """Of a call: the topic and partition of the last record, and what comes next there."""
     cdef dict nexts
@@ -154,12 +159,13 @@ cdef class _Place:
     cdef dict partitions
     cdef str topic
     cdef int64_t partition, following
-    cdef uint32_t schema
+    cdef int known
 
     def __cinit__(self, dict nexts):
         self.nexts = nexts
         self.schemas = {}
         self.partition = -1
+        self.known = -1
 
     cdef int leave(self) except -1:
         """Write down what comes next where the records are from."""
@@ -172,42 +178,52 @@ cdef class _Place:
         if self.topic is None or topic != self.topic:
             self.topic = topic
             self.partitions = <dict?> self.nexts[topic]
-            self.schema = self.schemas.setdefault(topic, len(self.schemas))
+            self.known = -1
         self.partition = partition
         self.following = self.partitions[partition]
         return 0
 
+    cdef inline int schema(self) except -1:
+        """The topic's index among those of the call's records."""
+        if self.known < 0:
+            self.known = self.schemas.setdefault(self.topic, len(self.schemas))
+        return self.known
+
 
 def bodies(list messages, Py_ssize_t start, Py_ssize_t bytes_max, dict nexts):
-    cdef Py_ssize_t count = len(messages), at = start
+    cdef Py_ssize_t count = len(messages), at = start, events = 0
     cdef array.array ends = array.clone(_ENDS, count - start, zero=False)
     cdef array.array schemas = array.clone(_SCHEMAS, count - start, zero=False)
     cdef _Place place = _Place(nexts)
     cdef int64_t partition, offset
     cdef Text text
-    cdef str topic
     memset(&text, 0, sizeof(text))
     hold_in_bytes(&text, _FIRST_ROOM)
     try:
         while at < count and text.size < bytes_max:
             message = messages[at]
-            if message.error() is not None:
+            failed = message.error()
+            if failed is not None and <int> failed.code() != _PARTITION_EOF:
                 break
             topic, partition, offset = message.topic(), message.partition(), message.offset()
-            if partition != place.partition or topic != place.topic:
+            if partition != place.partition or <str> topic != place.topic:
                 place.enter(topic, partition)
             if offset < place.following:
                 break
+            at += 1
+            if failed is not None:
+                place.following = offset
+                continue
             put_body(&text, message, partition, offset)
             if text.size > 0xFFFFFFFF:
                 raise OverflowError("a batch's body has less than 4 GiB")
-            ends.data.as_uints[at - start] = text.size
-            schemas.data.as_ushorts[at - start] = place.schema
+            ends.data.as_uints[events] = text.size
+            schemas.data.as_ushorts[events] = place.schema()
             place.following = offset + 1
-            at += 1
+            events += 1
         place.leave()
-        array.resize(ends, at - start)
-        array.resize(schemas, at - start)
+        array.resize(ends, events)
+        array.resize(schemas, events)
         return at, list(place.schemas), schemas, ends, taken(&text)
     finally:
         release(&text)

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Partition
-from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+    TopicDescription,
+)
 
 from connectors.kafka.config import KafkaSourceConfig
 from connectors.kafka.connection import Reports, admin, metadata
@@ -87,6 +94,19 @@ class Cluster:
                 found[place.topic, place.partition] = future.result().offset
             except KafkaException as failed:
                 raise self._error(failed, "reading offsets of", topic=place.topic) from None
+        return found
+
+    def retention_ms(self, names: Sequence[str]) -> dict[str, int]:
+        """For how long topics keep their records, -1 for ever; topics whose settings the user may
+        not see, and compacted ones, are left out."""
+        asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        told = self._admin.describe_configs(asked, request_timeout=self._config.timeout_s)
+        found: dict[str, int] = {}
+        for resource, future in told.items():
+            with suppress(KafkaException):
+                entries = future.result()
+                if "delete" in entries["cleanup.policy"].value:
+                    found[resource.name] = int(entries["retention.ms"].value)
         return found
 
     def _error(self, failed: KafkaException, doing: str, **facts: object) -> EnsignError:

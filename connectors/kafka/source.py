@@ -37,7 +37,7 @@ from ensign_core.plugin import Context
 WATCH_S: Final = 1.0
 """Seconds between two looks at reports and lag while there is always something to read."""
 
-_DEFAULTS: Final[dict[str, Setting]] = {
+DEFAULTS: Final[dict[str, Setting]] = {
     "group.id": "ensign",  # the driver wants one; nothing is ever committed or joined under it
     "check.crcs": True,
     # A broker answers at once when it has anything; what waits meanwhile comes along.
@@ -49,7 +49,7 @@ _DEFAULTS: Final[dict[str, Setting]] = {
     "queued.min.messages": 1_000_000,  # so that bytes alone are the limit
 }
 
-_FIXED: Final[dict[str, Setting]] = {
+FIXED: Final[dict[str, Setting]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
@@ -91,7 +91,7 @@ class KafkaSource:
         found = self._cluster.topics(self._wanted())
         check_listed(config, found)
         fetch_kbytes = {"queued.max.messages.kbytes": config.queue_bytes_max >> 10}
-        given = settings(config, {**_DEFAULTS, **fetch_kbytes}, _FIXED)
+        given = settings(config, {**DEFAULTS, **fetch_kbytes}, FIXED)
         self._consumer = client(Consumer, given, self._reports)
         self._adopt(found, resume is None)
         ends = {

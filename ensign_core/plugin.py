@@ -70,7 +70,7 @@ class Sink(Protocol):
 
     def write(self, batch: Batch) -> None:
         """Take over the events of one topic, in order; ``batch.topic`` and ``batch.offset`` are
-        set. May buffer and block (I6, I8)."""
+        set. May buffer and block (I6, I8). `Batch.replayed` ones come alone, up to a flush."""
 
     def flush(self) -> None:
         """Return when all that was written is durable at the target (I6)."""
@@ -185,7 +185,8 @@ class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
     disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences;
     ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when caught up;
-    ``replay`` makes of set-aside events of a source what it would make of them now, or raises."""
+    ``replay`` makes of a set-aside event of a source what it would make of it now, or raises: of
+    one of `SET_ASIDE` (the source's bytes), say; others it may return as they are."""
 
     name: str
     kind: Literal["source", "sink"]

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from ulid import ULID
 
+from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.vault import (
     Vault,
@@ -210,7 +211,7 @@ class Broker:
             return {key: name for key, name in found.items() if name != letters}
 
         names: dict[bytes, str] = {}
-        letters = f"{pipeline}.dead-letters"
+        letters = dead_letter_topic(pipeline)
         begun = f"begun:{group}"
         if begun not in self._engine.meta():
             if start != "start" and group not in self._engine.groups():
@@ -301,13 +302,13 @@ class Broker:
         """Forget signals with numbers up to ``upto``: a durable position accounts for them."""
         self._engine.forget_signals(pipeline, upto)
 
-    def drop_events(self, topic: str, offsets: Iterable[Offset]) -> None:
-        """Remember that an operator is done with these events of a topic of dead letters."""
-        self._engine.drop_events(self._find(topic).topic_id, offsets)
+    def letters(self, pipeline: str) -> Letters:
+        """What becomes of a pipeline's dead letters, for the calling thread."""
+        return Letters(self._vault, pipeline)
 
-    def dropped(self, topic: str) -> set[Offset]:
-        """What `drop_events` was told of a topic."""
-        return self._engine.dropped(self._find(topic).topic_id)
+    def lookup(self) -> Lookup:
+        """What finds single events, for the calling thread."""
+        return Lookup(self._vault)
 
     def pipeline_topics(self, pipeline: str) -> list[str]:
         """The names of the topics that a pipeline has written to."""

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ensign_core.broker import Broker
+from ensign_core.broker import Broker, dead_letter_topic
 from ensign_core.change import Offset, Schema
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig
-from ensign_core.run.context import dead_letter_topic
 from ensign_core.run.egress import Egress
 from ensign_core.run.ingest import Ingest, Observer
 from ensign_core.run.part import Part

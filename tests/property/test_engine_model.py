@@ -272,36 +272,18 @@ class EngineModel(RuleBasedStateMachine):
             whose, part, replay = topic.replays[offset]
             topic.replays[offset] = whose, part, Replay(False, replay.attempts + 1, error)
 
-    @precondition(lambda self: self.topics)
-    @rule(
-        hand=HANDS,
-        name=st.sampled_from(PIPELINES),
-        topic=st.sampled_from(TOPICS),
-        offsets=OFFSETS,
-        pieces=PIECES,
-        fenced=st.booleans(),
-    )
-    def append_replayed(
-        self, hand: int, name: str, topic: str, offsets: set[int], pieces: list[Piece], fenced: bool
-    ) -> None:
-        pipeline = self.pipelines[name]
+    @rule(hand=HANDS, name=st.sampled_from(TOPICS), offsets=OFFSETS, old=st.booleans())
+    def append_replayed(self, hand: int, name: str, offsets: set[int], old: bool) -> None:
+        topic, pipeline = self.topics.get(name) or Topic(b"?" * 16), self.pipelines["p"]
         if not pipeline.epoch:
-            self.claim(hand, name)
-        topics, writes = self._writes(pieces)
-        replayed = (self.topics.get(topic) or Topic(b"?" * 16)).id, sorted(offsets)
-        epoch = Epoch(name, pipeline.epoch - fenced)
-        if fenced:
+            self.claim(hand, "p")
+        epoch, replayed = Epoch("p", pipeline.epoch - old), (topic.id, sorted(offsets))
+        if old:
             with pytest.raises(EnsignError):
-                self.engines[hand].append(writes, {}, epoch, replayed=replayed)
+                self.engines[hand].append([], {}, epoch, replayed=replayed)
             return
-        self.engines[hand].append(writes, {}, epoch, replayed=replayed)
-        letters = self.topics.get(topic)
-        if letters is not None:
-            self._done(letters, offsets)
-        self.topics |= topics
-        pipeline.topics |= set(topics)
-        for piece, write in zip(pieces, writes, strict=True):
-            self._place(piece, write.frame)
+        self.engines[hand].append([], {}, epoch, replayed=replayed)
+        self._done(topic, offsets)
 
     @rule(
         hand=HANDS,

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from ulid import ULID
+
 from ensign_core.broker.vault import Vault, about_letter
 from ensign_core.change import Batch, Offset
 from ensign_core.engine import Replayed
@@ -90,30 +92,42 @@ class Letters:
         return fates
 
 
+class _Frame(NamedTuple):
+    """An opened frame, and when its topic was made."""
+
+    batch: Batch
+    made_us: int
+
+    def holds(self, topic: str, offset: Offset) -> bool:
+        batch = self.batch
+        return batch.topic == topic and batch.offset <= offset < batch.next_offset
+
+
 class Lookup:
     """Finds single events. It keeps the last frame that it opened, since those looked up one after
-    another mostly lie together. Belongs to one thread."""
+    another mostly lie together: use it for a while, and by one thread."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._last = Batch()
+        self._last = _Frame(Batch(), 0)
 
-    def event(self, topic: str, offset: Offset) -> Batch | None:
-        """The event as a batch of its own, None if the topic has none at this offset."""
-        last = self._last
-        if last.topic != topic or not last.offset <= offset < last.next_offset:
-            found = self._open(topic, offset)
-            if found is None or not found.offset <= offset < found.next_offset:
-                return None
-            last = self._last = found
-        index = offset - last.offset
-        return last.part(index, index + 1)
-
-    def _open(self, topic: str, offset: Offset) -> Batch | None:
-        engine = self._vault.engine
-        topic_id = engine.topic_ids([topic]).get(topic, b"")
-        sequence = engine.sequence_at(topic_id, offset)
-        if sequence is None:
+    def event(self, topic: str, offset: Offset, known_us: int | None = None) -> Batch | None:
+        """The event as a batch of its own; None if the topic has none at this offset, or if it is
+        another topic than had this name at ``known_us``, since it was made later."""
+        if not self._last.holds(topic, offset):
+            self._last = self._open(topic, offset)
+        batch, made_us = self._last
+        if not self._last.holds(topic, offset) or (known_us is not None and made_us > known_us):
             return None
-        stored = engine.frames([topic_id], sequence - 1, 0)
-        return self._vault.open_frame(stored[0], topic) if stored else None
+        return batch.part(offset - batch.offset, offset - batch.offset + 1)
+
+    def _open(self, topic: str, offset: Offset) -> _Frame:
+        """The frame that has the event or comes next; an empty one if there is none."""
+        engine = self._vault.engine
+        topic_id = engine.topic_ids([topic]).get(topic)
+        sequence = None if topic_id is None else engine.sequence_at(topic_id, offset)
+        if topic_id is None or sequence is None:
+            return _Frame(Batch(), 0)
+        (stored,) = engine.frames([topic_id], sequence - 1, 0)
+        made_us = ULID.from_bytes(topic_id).milliseconds * 1000
+        return _Frame(self._vault.open_frame(stored, topic), made_us)

@@ -14,7 +14,7 @@ from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink
 from ensign_core.run.context import RunContext, SetAside
 from ensign_core.run.part import Part
-from ensign_core.run.replay import LETTERS_MAX, Replays
+from ensign_core.run.replay import Replays
 from ensign_core.run.retry import classified, waits
 
 FLUSH_BYTES_MAX = 8 << 20
@@ -127,7 +127,7 @@ class Egress(Part):
     def _replay(self, sink: Sink) -> None:
         """Give the sink events again that it set aside, if operators asked for it: behind what it
         was given meanwhile, and at least once, since it is noted when they are durable there."""
-        again = self._replays.events(self._replays.take(1 if self._singly else LETTERS_MAX))
+        again = self._replays.events(self._replays.take(1 if self._singly else None))
         if not again:
             self._singly = self._singly and self._replays.under_way
             return

@@ -29,28 +29,28 @@ class Replays:
 
     def __init__(self, broker: Broker, pipeline: str, part: str) -> None:
         self._letters = broker.letters(pipeline)
+        self._lookup = broker.lookup
         self._part = part
-        self._found: Lookup = broker.lookup()
-        self._events: Lookup = broker.lookup()
         self._looked_at = 0.0
         self.under_way = True
         """Whether there is more to do now, as far as is known."""
 
-    def take(self, count_max: int = LETTERS_MAX) -> list[Letter]:
+    def take(self, count_max: int | None = None) -> list[Letter]:
         """The next letters to work on; none if nobody asked, or it is not time to look again. Those
         that cannot be read have failed."""
         now = time.monotonic()
         if not self.under_way and now - self._looked_at < LOOK_EVERY_S:
             return []
         self._looked_at = now
-        offsets = self._letters.asked(self._part, count_max)
+        offsets = self._letters.asked(self._part, count_max or LETTERS_MAX)
         self.under_way = bool(offsets)
+        lookup = self._lookup()
         taken: list[Letter] = []
         failed: dict[Offset, EnsignError] = {}
         size = 0
         for offset in offsets:
             try:
-                batch = _found(self._found, (self._letters.topic, offset))
+                batch = _found(lookup, (self._letters.topic, offset))
             except EnsignError as error:
                 failed[offset] = _final(error)
                 continue
@@ -64,15 +64,14 @@ class Replays:
     def events(self, letters: Iterable[Letter]) -> dict[Place, tuple[Batch, list[Offset]]]:
         """What a sink set aside: each event as its topic has it, as a batch of one, with the
         letters that name it. Those whose event cannot be read have failed."""
+        lookup = self._lookup()
         found: dict[Place, tuple[Batch, list[Offset]]] = {}
         failed: dict[Offset, EnsignError] = {}
         for letter in letters:
             try:
                 place = _place(letter)
                 if place not in found:
-                    batch = _found(self._events, place)
-                    if batch.body != letter.data:
-                        raise _gone(place)
+                    batch = _found(lookup, place, letter.time_us)
                     batch.replayed = True
                     found[place] = batch, []
             except EnsignError as error:
@@ -134,8 +133,8 @@ def _place(letter: Letter) -> Place:
     return letter.place
 
 
-def _found(lookup: Lookup, place: Place) -> Batch:
-    batch = lookup.event(*place)
+def _found(lookup: Lookup, place: Place, known_us: int | None = None) -> Batch:
+    batch = lookup.event(*place, known_us)
     if batch is None:
         raise _gone(place)
     return batch

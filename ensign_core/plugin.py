@@ -185,6 +185,7 @@ class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
     disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences;
     ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when caught up;
+    ``reads``: globs of topics here that the sinks get, of a source that gives nothing itself;
     ``replay`` makes of set-aside events of a source what it would make of them now, or raises."""
 
     name: str
@@ -192,6 +193,7 @@ class Connector(Generic[C]):
     config: type[C]
     make: Callable[[C, Context], Any]
     signals: bool = field(default=False, kw_only=True)
+    reads: Callable[[C], Sequence[str]] = field(default=lambda _config: (), kw_only=True)
     ends: Callable[[C], bool] = field(default=lambda _config: False, kw_only=True)
     replay: Callable[[C, Batch], Batch] = field(default=lambda _config, batch: batch, kw_only=True)
     check: Callable[[C, str], Sequence[Finding]] = field(default=lambda _config, _pipeline: ())

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -35,6 +36,9 @@ Start = Literal["start", "end"] | Offset | datetime
 """Where to read from: an end of the topic, an offset (included), or a time."""
 
 TOPIC_BYTES_MAX = 512
+DEAD_LETTERS_SUFFIX = ".dead-letters"
+"""Of the name of the topic that holds what a pipeline set aside."""
+
 _CHECK = "kek"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -210,7 +214,7 @@ class Broker:
             return {key: name for key, name in found.items() if name != letters}
 
         names: dict[bytes, str] = {}
-        letters = f"{pipeline}.dead-letters"
+        letters = f"{pipeline}{DEAD_LETTERS_SUFFIX}"
         begun = f"begun:{group}"
         if begun not in self._engine.meta():
             if start != "start" and group not in self._engine.groups():
@@ -310,8 +314,22 @@ class Broker:
         return self._engine.dropped(self._find(topic).topic_id)
 
     def pipeline_topics(self, pipeline: str) -> list[str]:
-        """The names of the topics that a pipeline has written to."""
+        """The names of the topics that a pipeline has written to or was given."""
         return list(self._engine.pipeline_topics(pipeline).values())
+
+    def give_topics(self, pipeline: str, globs: Sequence[str]) -> None:
+        """Give a pipeline that writes none itself all topics whose names match one of ``globs``;
+        topics of dead letters only where one is such a name."""
+        ids = [
+            topic.topic_id
+            for topic in self._engine.topics()
+            if topic.name in globs
+            or (
+                not topic.name.endswith(DEAD_LETTERS_SUFFIX)
+                and any(fnmatchcase(topic.name, glob) for glob in globs)
+            )
+        ]
+        self._engine.give_topics(pipeline, ids)
 
     def hold(self, pipeline: str) -> Callable[[], None]:
         """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ensign_core.broker import Broker, Event
+from ensign_core.broker.broker import DEAD_LETTERS_SUFFIX
 from ensign_core.change import Change, Schema
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import (
@@ -23,7 +24,7 @@ from ensign_core.run.comparison import TopicComparison
 
 def dead_letter_topic(pipeline: str) -> str:
     """Where a pipeline's dead letters lie."""
-    return f"{pipeline}.dead-letters"
+    return pipeline + DEAD_LETTERS_SUFFIX
 
 
 SIGNALS_EVERY_S = 0.25

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from ulid import ULID
 
-from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
+from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, Lookup, dead_letter_topic
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.vault import (
     Vault,
@@ -311,8 +312,22 @@ class Broker:
         return Lookup(self._vault)
 
     def pipeline_topics(self, pipeline: str) -> list[str]:
-        """The names of the topics that a pipeline has written to."""
+        """The names of the topics that a pipeline has written to or was given."""
         return list(self._engine.pipeline_topics(pipeline).values())
+
+    def give_topics(self, pipeline: str, globs: Sequence[str]) -> None:
+        """Give a pipeline that writes none itself all topics whose names match one of ``globs``;
+        topics of dead letters only where one is such a name."""
+        ids = [
+            topic.topic_id
+            for topic in self._engine.topics()
+            if topic.name in globs
+            or (
+                not topic.name.endswith(DEAD_LETTERS_SUFFIX)
+                and any(fnmatchcase(topic.name, glob) for glob in globs)
+            )
+        ]
+        self._engine.give_topics(pipeline, ids)
 
     def hold(self, pipeline: str) -> Callable[[], None]:
         """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""

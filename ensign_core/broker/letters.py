@@ -18,9 +18,13 @@ ASK_MAX = 1000
 """Letters that one transaction takes up."""
 
 
+DEAD_LETTERS_SUFFIX = ".dead-letters"
+"""How the names of topics of dead letters end."""
+
+
 def dead_letter_topic(pipeline: str) -> str:
     """Where a pipeline's dead letters lie."""
-    return f"{pipeline}.dead-letters"
+    return pipeline + DEAD_LETTERS_SUFFIX
 
 
 class Fate(NamedTuple):

@@ -119,7 +119,10 @@ class Engine(Protocol):
         """The pieces that the source keeps beside its position, by name."""
 
     def pipeline_topics(self, pipeline: str) -> dict[bytes, str]:
-        """The topics that a pipeline has appended to: names by id."""
+        """The topics that a pipeline has appended to or was given: names by id."""
+
+    def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
+        """Make these topics, and no others, those of a pipeline that appends to none."""
 
     def last_sequence(self) -> int:
         """The sequence of the newest frame; 0 if there is none."""

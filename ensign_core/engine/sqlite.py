@@ -175,6 +175,16 @@ class SqliteEngine:
             )
         )
 
+    def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
+        if self.pipeline_topics(pipeline).keys() == set(topic_ids):
+            return
+        with self._transaction() as db:
+            db.execute("DELETE FROM pipeline_topics WHERE pipeline = ?", (pipeline,))
+            db.executemany(
+                "INSERT INTO pipeline_topics SELECT ?, id FROM topics WHERE ulid = ?",
+                [(pipeline, topic_id) for topic_id in topic_ids],
+            )
+
     def last_sequence(self) -> int:
         rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'frames'")
         return rows[0][0] if rows else 0

@@ -67,9 +67,11 @@ class Egress(Part):
         stops the pipeline nor holds up the others."""
         while True:
             try:
-                return self._live(stop)
+                self._live(stop)
             except _SinkLostError:
-                continue
+                if not stop.is_set():
+                    continue
+            return
 
     def _live(self, stop: threading.Event) -> None:
         """One life of the sink: from the last committed offset on."""

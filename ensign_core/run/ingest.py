@@ -60,6 +60,12 @@ class Ingest(Part):
         self._context = RunContext(pipeline, self.name, self.progress, broker, topic_of)
         self._topics: dict[Schema, str] = {}
         self._replays = Replays(broker, pipeline, self.name)
+        self._reads = connector.reads(config)
+
+    def give_topics(self) -> None:
+        """Give the sinks the topics here that the source stands for."""
+        if self._reads:
+            self._broker.give_topics(self.pipeline, self._reads)
 
     def live(self, stop: threading.Event) -> None:
         """One life of the source: from the last durable position until stop, end or error."""
@@ -80,6 +86,7 @@ class Ingest(Part):
         while not stop.is_set():
             self._replay(writer)
             batch = source.read(0.0 if self._replays.under_way else HEARTBEAT_S)
+            self.give_topics()
             if batch is not None:
                 synced = self._append(writer, batch, synced)
             self.went_well()

@@ -150,6 +150,10 @@ def test_one_that_fails_again_stays_with_its_newer_error_and_hinders_no_other(
     ask(broker, "source", 0)
     run(broker, server)
     assert fates(broker)[0].code == "dead_letter.bytes_only"
+    server.again = lambda batch: batch.part(1, 0 // 0)
+    ask(broker, "source", 0)
+    run(broker, server)
+    assert fates(broker)[0][1:3] == (4, "internal.unexpected")
 
 
 def test_one_whose_topic_takes_nothing_hinders_no_other(broker: Broker) -> None:

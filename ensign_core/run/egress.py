@@ -13,6 +13,7 @@ from ensign_core.errors import EnsignError
 from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink
 from ensign_core.run.context import RunContext, SetAside
+from ensign_core.run.letters import Place
 from ensign_core.run.part import Part
 from ensign_core.run.replay import Replays
 from ensign_core.run.retry import classified, waits
@@ -55,6 +56,7 @@ class Egress(Part):
         self._reader: Reader | None = None
         self._replays = Replays(broker, pipeline, sink)
         self._singly = False
+        self._uncommitted: set[Place] = set()
 
     def wake(self) -> None:
         """Called by another thread: look at ``stop`` and ``until`` now."""
@@ -115,16 +117,22 @@ class Egress(Part):
                 return
 
     def _flush(self, sink: Sink, reader: Reader, written: list[Batch]) -> None:
+        # Before the target commits offsets of its own that lie behind them (I7).
+        self._set_aside(self._context.take_letters())
         sink.flush()
         self._set_aside(self._context.take_letters())
         reader.commit(self.group)  # I6
+        self._uncommitted.clear()
         EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(sum(map(len, written)))
         self.went_well()
 
     def _set_aside(self, letters: list[SetAside]) -> None:
-        if letters:
+        """Make letters durable; what a sink sets aside again, since it was not committed, once."""
+        fresh = [letter for letter in letters if letter.place not in self._uncommitted]
+        if fresh:
             topic = dead_letter_topic(self.pipeline)
-            self._broker.publish(topic, [letter.event for letter in letters])
+            self._broker.publish(topic, [letter.event for letter in fresh])
+            self._uncommitted.update(letter.place for letter in fresh if letter.place)
 
     def _replay(self, sink: Sink) -> None:
         """Give the sink events again that it set aside, if operators asked for it: behind what it

@@ -57,7 +57,12 @@ def produce(
     transaction: Literal["commit", "abort"] | None = None,
 ) -> list[Record]:  # fmt: skip
     """Write records in their order; as they were written."""
-    given: dict[str, Any] = {**client, "enable.idempotence": True, "linger.ms": 1, "log_level": 0}
+    given: dict[str, Any] = {
+        **client,
+        "enable.idempotence": bool(transaction),
+        "linger.ms": 1,
+        "log_level": 0,
+    }
     if transaction:
         given["transactional.id"] = f"tests-{uuid.uuid4()}"
     producer = Producer(given)

@@ -27,6 +27,7 @@ OURS: Final[dict[tuple[Kind, str], str]] = {
     ("source", "postgres"): "connectors.postgres:CONNECTOR",
     ("source", "mysql"): "connectors.mysql:CONNECTOR",
     ("source", "generator"): "connectors.generator:CONNECTOR",
+    ("source", "ensign"): "connectors.ensign:CONNECTOR",
     ("source", "file"): "connectors.file:SOURCE",
     ("sink", "file"): "connectors.file:SINK",
     ("sink", "stdout"): "connectors.stdout:CONNECTOR",

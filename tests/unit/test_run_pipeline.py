@@ -105,7 +105,8 @@ def test_a_dead_letter_of_a_source_comes_with_its_append_exactly_once(
     assert len(failed) == 3
     assert kept(broker, "orders") == ["1", "2", "3"]
     assert letters(broker) == [
-        (data, {"code": "row.odd", "error": "It is odd."}) for data in (b"raw", b"\xff")
+        (data, {"part": "source", "code": "row.odd", "error": "It is odd."})
+        for data in (b"raw", b"\xff")
     ]
 
 

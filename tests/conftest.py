@@ -10,7 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.services import kafka_programs
 from tests.services import mysql as mysql_services
+from tests.services.kafka import KafkaServer
 from tests.services.mysql import MysqlServer
 from tests.services.postgres import PostgresServer, ends, installations
 
@@ -81,6 +83,16 @@ def mysql(request: pytest.FixtureRequest) -> Iterator[MysqlServer]:
     """A running server of each MySQL and MariaDB found, for all tests of the session; on a machine
     without any, its tests are skipped."""
     with MysqlServer(mysql_services.installations()[request.param]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """A running broker for all tests of the session; on a machine without Kafka, its tests are
+    skipped."""
+    if not kafka_programs.jars():
+        pytest.skip("no Kafka here: `make kafka` fetches it")
+    with KafkaServer() as server:
         yield server
 
 

@@ -30,6 +30,7 @@ OURS: Final[dict[tuple[Kind, str], str]] = {
     ("source", "ensign"): "connectors.ensign:CONNECTOR",
     ("source", "file"): "connectors.file:SOURCE",
     ("sink", "file"): "connectors.file:SINK",
+    ("sink", "kafka"): "connectors.kafka:SINK",
     ("sink", "stdout"): "connectors.stdout:CONNECTOR",
 }
 

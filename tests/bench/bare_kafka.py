@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
+Keep = Callable[[Any], object]
 CHUNK = 10_000
 VALUE = (
     '{"id": %d, "number": %d, "title": "title of row %d", "price": "%d.%02d", "paid": %s, '
@@ -47,19 +50,19 @@ def fill(bootstrap: str, topic: str, records: int) -> None:
     assert producer.flush(60) == 0
 
 
-def read(bootstrap: str, topic: str, records: int) -> list[tuple[bytes, bytes]]:
-    """All records; the clock of `consume` runs over this."""
+def read(bootstrap: str, topic: str, records: int, keep: Keep) -> None:
+    """All records, each given to ``keep``; the clock of `consume` runs over this."""
     consumer = Consumer({"bootstrap.servers": bootstrap, **CONSUMER})
     partitions = consumer.list_topics(topic).topics[topic].partitions
     consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
-    found: list[tuple[bytes, bytes]] = []
-    while len(found) < records:
+    count = 0
+    while count < records:
         for message in consumer.consume(CHUNK, 0.1):
             if error := message.error():
                 raise KafkaException(error)
-            found.append((message.key(), message.value()))  # type: ignore[arg-type] # both are there
+            keep((message.key(), message.value()))
+            count += 1
     consumer.close()
-    return found
 
 
 def produce(bootstrap: str, topic: str, found: list[tuple[bytes, bytes]]) -> None:
@@ -80,8 +83,9 @@ def main() -> None:
     if what == "fill":
         fill(bootstrap, topic, int(records))
         return
+    found: list[Any] = []
     began = time.monotonic()
-    found = read(bootstrap, topic, int(records))
+    read(bootstrap, topic, int(records), found.append if what == "produce" else id)
     if what == "produce":
         began = time.monotonic()
         produce(bootstrap, f"{topic}.bare", found)

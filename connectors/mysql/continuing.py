@@ -81,7 +81,7 @@ def place_in(known: Server, stood: Standpoint) -> Place:
     if stood.server == known.identity:
         return stood.place
     prepared = stood.snapshots.prepared
-    prepared.update({name: list(Place()) for name in prepared})
+    prepared.update({name: list(Place()) for name, where in prepared.items() if where})
     return Place()
 
 

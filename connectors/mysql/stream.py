@@ -353,11 +353,11 @@ class Stream(Gathering):
         if statement.verb == "START":
             self._muted = self._grouped = True
         elif statement.verb == "COMMIT":
-            start = self._prepared.start(statement.xa)
+            self._committing = statement.xa
+            start = self._prepared.start(statement.xa, self._cursor.here)
             if start is None:
                 self._commit(event)
             else:
-                self._committing = statement.xa
                 self._replay(start)
         elif statement.verb == "ROLLBACK":
             self._prepared.over(statement.xa)
@@ -366,13 +366,12 @@ class Stream(Gathering):
     def _xa_prepare(self, event: bytes) -> None:
         found = log_events.xa_prepare(event)
         self._advance(event)
-        if not self._mute_rows:
-            self._close()
-        elif found.one_phase:
+        if self._mute_rows and found.one_phase:
             self._replay(self._start)
-        else:
-            self._prepared.note(found.xa, self._start)
-            self._close()
+            return
+        if not found.one_phase:
+            self._prepared.note(found.xa, self._start if self._mute_rows else None)
+        self._close()
 
     def _replay(self, start: Place) -> None:
         """Take in the rows of a prepared transaction that commits now."""

@@ -10,6 +10,7 @@ import pytest
 from connectors.mysql import routes
 from connectors.mysql.position import decode
 from ensign_core.change import Op
+from ensign_core.errors import EnsignError
 from tests.services.mysql import MysqlServer
 from tests.services.mysql_capture import Capture, captures, state
 from tests.services.mysql_load import assert_ordered, place_of
@@ -257,6 +258,48 @@ def test_prepared_while_the_table_is_read(
     found = {row["id"]: row["v"] for row in fold(one.seen).values()}
     table = mysql.run("SELECT CAST(id AS CHAR), CAST(v AS CHAR) FROM t", database=database)
     assert found == dict(table)
+
+
+@pytest.mark.parametrize("position", ["auto", "file"])
+def test_prepared_before_the_pipeline_began(
+    mysql: MysqlServer,
+    database: str,
+    capture: Callable[..., Capture],
+    setting: str,
+    position: str,
+) -> None:
+    """No snapshot shows its rows, and they are in the log before the stream's begin."""
+    prepare(mysql, database, "old", "INSERT INTO t VALUES (9, 9)", setting=setting)
+    mysql.run("XA ROLLBACK 'old'")
+    prepare(
+        mysql, database, "old", "INSERT INTO t VALUES (1, 1)", "INSERT INTO u VALUES (1, 1)",
+        setting=setting,
+    )  # fmt: skip
+    mysql.rotate()
+    prepare(mysql, database, "empty", "INSERT INTO other VALUES (1)", setting=setting)
+    mysql.run("INSERT INTO t VALUES (2, 2)", database=database)
+    one = capture(position=position, batch_bytes_max=1, exclude=["*.other"])
+    one.caught_up()
+    assert [brief(e) for e in one.seen] == [("snapshot", "2", 0)]
+    mysql.run("XA COMMIT 'empty'", "XA COMMIT 'old'", "INSERT INTO t VALUES (3, 3)",
+              database=database)  # fmt: skip
+    one.caught_up(reopen_each=1)
+    assert [brief(e) for e in one.seen[1:]] == [
+        ("insert", "1", 0), ("insert", "1", 1), ("insert", "3", 0),
+    ]  # fmt: skip
+
+
+def test_prepared_in_a_part_of_the_log_that_is_gone(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture]
+) -> None:
+    prepare(mysql, database, "gone", "INSERT INTO t VALUES (1, 1)", setting="DO 0")
+    mysql.rotate()
+    mysql.purge()
+    one = capture()
+    one.caught_up()
+    mysql.run("XA COMMIT 'gone'", database=database)
+    with pytest.raises(EnsignError, match=r"mysql\.prepared_lost"):
+        one.caught_up()
 
 
 UNDONE = (

@@ -3,6 +3,7 @@ reset, without GTIDs for a while, or somebody else reads it under the same id.""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
@@ -229,3 +230,25 @@ def test_log_is_reset_while_it_is_read(
         one.until(lambda: False)
     with pytest.raises(EnsignError, match=r"mysql\.log_reset"):
         one.open()
+
+
+def test_log_is_reset_and_has_the_same_gtids_again(
+    shop: Shop, follow: Callable[..., Capture]
+) -> None:
+    """As many transactions as before: none of them is taken for consumed, and the server that
+    ends the dump is not asked for what is gone."""
+    reset = "RESET MASTER" if shop.server.is_mariadb else "RESET BINARY LOGS AND GTIDS"
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY)", reset)
+    one = follow()
+    one.caught_up()
+    shop.server.rotate()
+    shop.server.rotate()
+    shop.run(*[f"INSERT INTO t VALUES ({n})" for n in range(5)])
+    one.until(lambda: len(one.seen) == 5)
+    begun = time.monotonic()
+    shop.run(reset, *[f"INSERT INTO t VALUES ({n})" for n in range(10, 16)])
+    with pytest.raises(EnsignError, match=r"mysql\.(connection_lost|log_reset)"):
+        one.until(lambda: False)
+    with pytest.raises(EnsignError, match=r"mysql\.log_reset"):
+        one.open()
+    assert time.monotonic() - begun < 20

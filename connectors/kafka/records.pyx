@@ -8,16 +8,17 @@ cimport cython
 from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy, memset
 
 from ensign_core.rows.text cimport (
     Text,
     hold_in_bytes,
     is_utf8,
+    make_room,
+    prefer_huge_pages,
     put,
     put_byte,
-    put_number,
     put_string,
     put_undecodable,
     release,
@@ -30,55 +31,61 @@ cdef array.array _ENDS = new_array("I"), _SCHEMAS = new_array("H")
 
 cdef enum:
     _FIRST_ROOM = 1 << 16
+    _MANY = 1000
+    # A column's kind and length.
+    _HEAD = 5
+    # What a body has beside its bytes and headers: at most 3 bytes, 9 heads, 3 integers of 20.
+    _FIXED_ROOM = 3 + 9 * _HEAD + 3 * 20
     # RD_KAFKA_RESP_ERR__PARTITION_EOF: where reading has come to the end, control records and what
     # was aborted included.
     _PARTITION_EOF = -191
 
 
-cdef inline int put_length(Text *text, uint64_t size) except -1:
-    cdef char length[4]
-    if size > 0x7FFFFFFF:
-        raise OverflowError("a column has less than 2 GiB")
-    length[0], length[1] = size >> 24, size >> 16 & 255
-    length[2], length[3] = size >> 8 & 255, size & 255
-    return put(text, length, 4)
+cdef inline char *put_length(char *to, uint64_t size) noexcept:
+    to[0], to[1] = size >> 24, size >> 16 & 255
+    to[2], to[3] = size >> 8 & 255, size & 255
+    return to + 4
 
 
-cdef inline int put_binary(Text *text, object data) except -1:
+cdef inline char *put_value(char *to, char kind, const char *data, Py_ssize_t size) noexcept:
+    """A column, for which there is room."""
+    to[0] = kind
+    to = put_length(to + 1, size)
+    memcpy(to, data, size)
+    return to + size
+
+
+cdef inline char *put_data(char *to, object data) noexcept:
     """A column of bytes, or null."""
     if data is None:
-        return put_byte(text, c'n')
-    put_byte(text, c'b')
-    put_length(text, PyBytes_GET_SIZE(<bytes?> data))
-    return put(text, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        to[0] = c'n'
+        return to + 1
+    return put_value(to, c'b', PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
-cdef inline Py_ssize_t begin_text(Text *text) except -1:
-    """Begin a column of text; where it begins."""
-    put(text, b"t\0\0\0\0", 5)
-    return text.size
+cdef inline char *put_int(char *to, int64_t number) noexcept:
+    """A column with an integer as text, 20 characters at most."""
+    cdef char digits[20]
+    cdef int at = 20
+    cdef uint64_t left = -(<uint64_t> number) if number < 0 else number
+    while True:
+        at -= 1
+        digits[at] = c'0' + <char> (left % 10)
+        left //= 10
+        if left == 0:
+            break
+    if number < 0:
+        at -= 1
+        digits[at] = c'-'
+    return put_value(to, c't', digits + at, 20 - at)
 
 
-cdef inline int end_text(Text *text, Py_ssize_t start) except -1:
-    """Write the length before the text that began at ``start``."""
-    cdef uint64_t size = text.size - start
+cdef inline Py_ssize_t size_of(object data) except -1:
+    """Of bytes or None, which a column can hold."""
+    cdef Py_ssize_t size = 0 if data is None else PyBytes_GET_SIZE(<bytes?> data)
     if size > 0x7FFFFFFF:
         raise OverflowError("a column has less than 2 GiB")
-    cdef char *at = text.data + start
-    at[-4], at[-3] = size >> 24, size >> 16 & 255
-    at[-2], at[-1] = size >> 8 & 255, size & 255
-    return 0
-
-
-cdef inline int put_int(Text *text, int64_t number) except -1:
-    """A column with an integer as text."""
-    cdef Py_ssize_t start = begin_text(text)
-    if number < 0:
-        put_byte(text, c'-')
-        put_number(text, -(<uint64_t> number))
-    else:
-        put_number(text, number)
-    return end_text(text, start)
+    return size
 
 
 cdef int put_header_value(Text *text, object value) except -1:
@@ -96,10 +103,10 @@ cdef int put_header_value(Text *text, object value) except -1:
 
 cdef int put_headers(Text *text, list headers) except -1:
     """The column of headers."""
-    cdef Py_ssize_t start = begin_text(text), size
+    cdef Py_ssize_t start = text.size + _HEAD, size
     cdef const char *data
     cdef bint behind = False
-    put_byte(text, c'[')
+    put(text, b"t\0\0\0\0[", _HEAD + 1)
     for name, value in headers:
         put(text, b",[" if behind else b"[", 2 if behind else 1)
         behind = True
@@ -109,7 +116,11 @@ cdef int put_headers(Text *text, list headers) except -1:
         put_header_value(text, value)
         put_byte(text, c']')
     put_byte(text, c']')
-    return end_text(text, start)
+    size = text.size - start
+    if size > 0x7FFFFFFF:
+        raise OverflowError("a column has less than 2 GiB")
+    put_length(text.data + start - 4, size)
+    return 0
 
 
 cdef object mimetype(list headers):
@@ -124,31 +135,40 @@ cdef object mimetype(list headers):
 
 cdef int put_body(Text *text, message, int64_t partition, int64_t offset) except -1:
     """The body of one record."""
-    cdef object headers = message.headers()
+    cdef object key = message.key(), value = message.value(), headers = message.headers()
+    cdef object kind = mimetype(headers) if headers else None
     cdef tuple timestamp = message.timestamp()
-    cdef Py_ssize_t start
-    put(text, b"N\0\x09", 3)
-    put_binary(text, message.key())
-    put_binary(text, message.value())
-    put_byte(text, c'n')
-    kind = mimetype(headers) if headers else None
+    cdef int64_t timestamp_ms = timestamp[1]
+    cdef char *to
+    make_room(text, size_of(key) + size_of(value) + size_of(kind) + _FIXED_ROOM)
+    to = text.data + text.size
+    to[0], to[1], to[2] = c'N', 0, 9
+    to = put_data(put_data(to + 3, key), value)
+    to[0] = c'n'
     if kind is None:
-        put_byte(text, c'n')
+        to[1] = c'n'
+        to += 2
     else:
-        start = begin_text(text)
-        put(text, PyBytes_AS_STRING(kind), PyBytes_GET_SIZE(kind))
-        end_text(text, start)
-    put_byte(text, c'n')
+        to = put_value(to + 1, c't', PyBytes_AS_STRING(kind), PyBytes_GET_SIZE(kind))
+    to[0] = c'n'
+    to += 1
     if headers:
+        text.size = to - text.data
         put_headers(text, headers)
+        make_room(text, _FIXED_ROOM)
+        to = text.data + text.size
     else:
-        put_byte(text, c'n')
-    put_int(text, partition)
-    put_int(text, offset)
+        to[0] = c'n'
+        to += 1
+    to = put_int(put_int(to, partition), offset)
     # 0 is RD_KAFKA_TIMESTAMP_NOT_AVAILABLE, and -1 what stands in its place in a record.
-    if <int> timestamp[0] == 0 or <int64_t> timestamp[1] == -1:
-        return put_byte(text, c'n')
-    return put_int(text, timestamp[1])
+    if timestamp_ms == -1 or <int> timestamp[0] == 0:
+        to[0] = c'n'
+        to += 1
+    else:
+        to = put_int(to, timestamp_ms)
+    text.size = to - text.data
+    return 0
 
 
 @cython.final
@@ -198,7 +218,9 @@ def bodies(list messages, Py_ssize_t start, Py_ssize_t bytes_max, dict nexts):
     cdef int64_t partition, offset
     cdef Text text
     memset(&text, 0, sizeof(text))
-    hold_in_bytes(&text, _FIRST_ROOM)
+    # Many messages fill a batch: growing step by step would cost as much as writing it.
+    hold_in_bytes(&text, _FIRST_ROOM + (bytes_max if count - start >= _MANY else 0))
+    prefer_huge_pages(text.data, text.room)
     try:
         while at < count and text.size < bytes_max:
             message = messages[at]

@@ -28,8 +28,10 @@ OURS: Final[dict[tuple[Kind, str], str]] = {
     ("source", "mysql"): "connectors.mysql:CONNECTOR",
     ("source", "kafka"): "connectors.kafka:SOURCE",
     ("source", "generator"): "connectors.generator:CONNECTOR",
+    ("source", "ensign"): "connectors.ensign:CONNECTOR",
     ("source", "file"): "connectors.file:SOURCE",
     ("sink", "file"): "connectors.file:SINK",
+    ("sink", "kafka"): "connectors.kafka:SINK",
     ("sink", "stdout"): "connectors.stdout:CONNECTOR",
 }
 

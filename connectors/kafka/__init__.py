@@ -1,4 +1,4 @@
-"""Apache Kafka: a source that reads topics exactly once.
+"""Apache Kafka: a source that reads topics exactly once, and a sink that writes to them.
 
 The objects below are what the registry asks for. Importing this package, or `config`, does not
 import the driver: the functions below do when they are called.
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from connectors.kafka.config import KafkaSourceConfig
-from ensign_core.plugin import Connector, Context, Finding, Source
+from connectors.kafka.sink_config import KafkaSinkConfig
+from ensign_core.plugin import Connector, Context, Finding, Sink, Source
 
 
 def _make_source(config: KafkaSourceConfig, context: Context) -> Source:
@@ -23,8 +24,22 @@ def _check_source(config: KafkaSourceConfig, pipeline: str) -> Sequence[Finding]
     return found
 
 
+def _make_sink(config: KafkaSinkConfig, context: Context) -> Sink:
+    sink: Sink = import_module("connectors.kafka.sink").KafkaSink(config, context)
+    return sink
+
+
+def _check_sink(config: KafkaSinkConfig, pipeline: str) -> Sequence[Finding]:
+    found: Sequence[Finding] = import_module("connectors.kafka.sink_check").check(config, pipeline)
+    return found
+
+
 SOURCE: Connector[KafkaSourceConfig] = Connector(
     "kafka", "source", KafkaSourceConfig, _make_source, _check_source
 )
 
-__all__ = ["SOURCE", "KafkaSourceConfig"]
+SINK: Connector[KafkaSinkConfig] = Connector(
+    "kafka", "sink", KafkaSinkConfig, _make_sink, _check_sink
+)
+
+__all__ = ["SINK", "SOURCE", "KafkaSinkConfig", "KafkaSourceConfig"]

@@ -66,7 +66,7 @@ def _tls(tls: KafkaTls) -> dict[str, Setting]:
         "ssl.ca.location": tls.ca,
         "ssl.certificate.location": tls.cert,
         "ssl.key.location": tls.key,
-        "ssl.key.password": tls.key_password and tls.key_password.get_secret_value(),
+        "ssl.key.password": tls.key_password.get_secret_value() if tls.key_password else None,
         "enable.ssl.certificate.verification": tls.verify != "none",
         "ssl.endpoint.identification.algorithm": "https" if tls.verify == "identity" else "none",
     }

@@ -112,15 +112,27 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "A record of {topic}, partition {partition}, at offset {offset} cannot be read.",
         "Check the broker's disk: kafka-dump-log names what is damaged.",
     ),
-    "record_too_large": (
-        "A record for topic {topic} is larger than the limit of {limit}.",
-        "Raise max.message.bytes of the topic and message.max.bytes in options.",
+    "message_too_large": (
+        "A message for topic {topic} is larger than it takes ({limit} bytes).",
+        "Raise max.message.bytes of the topic, or set on_refused: dead_letter.",
     ),
     "record_refused": (
         "The brokers refuse a record for topic {topic} (error {number}).",
         "Look at the topic's settings: a compacted topic takes no record without key.",
     ),
     # Producers.
+    "topic_template": (
+        "The topic of the sink asks for {variable}, which {schema} has not.",
+        "Use {{topic}}, or names that all sources of this pipeline have.",
+    ),
+    "ledger_not_compacted": (
+        "Topic {topic}, the ledger of transactional sinks, is not compacted: it would forget.",
+        "Set its cleanup.policy to compact, or name another topic as ledger.",
+    ),
+    "ledger_damaged": (
+        "Topic {topic}, the ledger of transactional sinks, holds what is no record of offsets.",
+        "Name another topic as ledger: one that nobody else writes to.",
+    ),
     "fenced": (
         "Another producer took over the transactional id {transactional_id}.",
         "Stop the other worker that runs this pipeline.",
@@ -174,13 +186,13 @@ NUMBERS: Final[dict[int, str]] = {
     7: "timeout",  # REQUEST_TIMED_OUT
     8: "restarting",  # BROKER_NOT_AVAILABLE
     9: "restarting",  # REPLICA_NOT_AVAILABLE
-    10: "record_too_large",  # MSG_SIZE_TOO_LARGE
+    10: "message_too_large",  # MSG_SIZE_TOO_LARGE
     13: "connection_lost",  # NETWORK_EXCEPTION
     14: "restarting",  # COORDINATOR_LOAD_IN_PROGRESS
     15: "restarting",  # COORDINATOR_NOT_AVAILABLE
     16: "restarting",  # NOT_COORDINATOR
     17: "topic_invalid",  # TOPIC_EXCEPTION
-    18: "record_too_large",  # RECORD_LIST_TOO_LARGE
+    18: "message_too_large",  # RECORD_LIST_TOO_LARGE
     19: "not_enough_replicas.unreachable",  # NOT_ENOUGH_REPLICAS
     20: "not_enough_replicas.unreachable",  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
     29: "topic_unauthorized",  # TOPIC_AUTHORIZATION_FAILED

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from ulid import ULID
 
+from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, Lookup, dead_letter_topic
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.vault import (
     Vault,
@@ -210,7 +212,7 @@ class Broker:
             return {key: name for key, name in found.items() if name != letters}
 
         names: dict[bytes, str] = {}
-        letters = f"{pipeline}.dead-letters"
+        letters = dead_letter_topic(pipeline)
         begun = f"begun:{group}"
         if begun not in self._engine.meta():
             if start != "start" and group not in self._engine.groups():
@@ -301,17 +303,31 @@ class Broker:
         """Forget signals with numbers up to ``upto``: a durable position accounts for them."""
         self._engine.forget_signals(pipeline, upto)
 
-    def drop_events(self, topic: str, offsets: Iterable[Offset]) -> None:
-        """Remember that an operator is done with these events of a topic of dead letters."""
-        self._engine.drop_events(self._find(topic).topic_id, offsets)
+    def letters(self, pipeline: str) -> Letters:
+        """What becomes of a pipeline's dead letters, for the calling thread."""
+        return Letters(self._vault, pipeline)
 
-    def dropped(self, topic: str) -> set[Offset]:
-        """What `drop_events` was told of a topic."""
-        return self._engine.dropped(self._find(topic).topic_id)
+    def lookup(self) -> Lookup:
+        """What finds single events, for the calling thread."""
+        return Lookup(self._vault)
 
     def pipeline_topics(self, pipeline: str) -> list[str]:
-        """The names of the topics that a pipeline has written to."""
+        """The names of the topics that a pipeline has written to or was given."""
         return list(self._engine.pipeline_topics(pipeline).values())
+
+    def give_topics(self, pipeline: str, globs: Sequence[str]) -> None:
+        """Give a pipeline that writes none itself all topics whose names match one of ``globs``;
+        topics of dead letters only where one is such a name."""
+        ids = [
+            topic.topic_id
+            for topic in self._engine.topics()
+            if topic.name in globs
+            or (
+                not topic.name.endswith(DEAD_LETTERS_SUFFIX)
+                and any(fnmatchcase(topic.name, glob) for glob in globs)
+            )
+        ]
+        self._engine.give_topics(pipeline, ids)
 
     def hold(self, pipeline: str) -> Callable[[], None]:
         """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""

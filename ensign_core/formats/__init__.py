@@ -10,10 +10,10 @@ from ensign_core.errors import EnsignError
 from ensign_core.formats.debezium import DebeziumFormatter
 from ensign_core.formats.flat import FlatFormatter
 from ensign_core.formats.json import JsonFormatter
-from ensign_core.formats.lines import Formatter, Lines
+from ensign_core.formats.lines import Formatter, Lines, Messages
 from ensign_core.formats.raw import RawFormatter
 
-__all__ = ["FORMATS", "FormatName", "Formatter", "Lines", "formatter"]
+__all__ = ["FORMATS", "FormatName", "Formatter", "Lines", "Messages", "formatter"]
 
 FormatName = Literal["json", "flat", "debezium", "raw"]
 """For a config model's field: pydantic then names the choices in its error."""

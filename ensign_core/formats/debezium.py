@@ -15,7 +15,8 @@ After "Data change events" in the documentation of Debezium's connectors for Pos
 - Values: see `ensign_core.formats.debezium_values` and `debezium_mysql`. No column and no value is
   left out.
 
-A changed key gives two lines, a delete with the old key and a create with the new one. An unchanged
+A changed key gives two lines, a delete with the old key and a create with the new one; a message's
+key has the encodings of the values. An unchanged
 value is taken from the old image when the source sent it in full, else it is the placeholder.
 Tombstones, which are records without a value, are for a Kafka sink to add. Published events have no
 such envelope and are refused with ``format.debezium_needs_rows``.
@@ -25,15 +26,17 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from ensign_core.change import Batch, Op, Run, Schema, Tx
 from ensign_core.formats import debezium_mysql, debezium_values
 from ensign_core.formats.flat import LETTERS
 from ensign_core.formats.images import Encoding, Tables
-from ensign_core.formats.lines import Lines, inexpressible
+from ensign_core.formats.lines import Lines, Messages, inexpressible
 from ensign_core.formats.values import quote
 from ensign_core.rows import json as compiled
+from ensign_core.rows import table as compiled_rows
 
 _POSTGRES = Encoding(debezium_values.render, placeholder=debezium_values.placeholder)
 _MYSQL = Encoding(
@@ -42,6 +45,9 @@ _MYSQL = Encoding(
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _GTID = re.compile(rf"\d+-(\d+)-\d+|{_UUID}(?::\w+)?:\d+", re.ASCII)
 """MariaDB's ``domain-server-sequence``, MySQL's ``uuid:number`` or ``uuid:tag:number``."""
+_Parts = tuple[
+    list[compiled_rows.RowTable], list[bytes | None], Callable[[int, Run | None], bytes], bytes
+]  # fmt: skip
 _MARKS = [LETTERS[op].encode() if op in LETTERS else None for op in sorted(Op)]
 
 try:
@@ -55,6 +61,13 @@ class DebeziumFormatter:
         self._tables = Tables(encoding)
 
     def lines(self, batch: Batch) -> Lines:
+        return Lines(*compiled.debezium_lines(batch, *self._parts(batch)))
+
+    def messages(self, batch: Batch) -> Messages:
+        return Messages(*compiled.debezium_messages(batch, *self._parts(batch)))
+
+    def _parts(self, batch: Batch) -> _Parts:
+        """What the compiled code puts its lines together from."""
         if Op.EVENT in batch.ops:
             raise inexpressible("debezium", "rows", "Choose the format json, flat or raw.")
         tables = self._tables.of(batch)
@@ -65,7 +78,7 @@ class DebeziumFormatter:
         def source(number: int, run: Run | None) -> bytes:
             return source_block(tables[number].schema, run, now_ns).encode()
 
-        return Lines(*compiled.debezium_lines(batch, rows, _MARKS, source, tail.encode()))
+        return rows, _MARKS, source, tail.encode()
 
 
 def encoding(schema: Schema) -> Encoding:

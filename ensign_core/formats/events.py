@@ -3,6 +3,8 @@ by what the event's own ``mimetype`` column says, so a row cannot be read column
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ensign_core.change import NEW_IMAGE, NULL, TEXT, UNCHANGED
 from ensign_core.formats.images import Table
 from ensign_core.formats.values import binary, payload, text_or_base64, undecodable
@@ -38,13 +40,19 @@ def event_fields(table: Table, body: bytes) -> tuple[str, str]:
     return key, ",".join(fields)
 
 
-def event_data(table: Table, body: bytes) -> bytes | None:
-    """The data of one event as it was published; None if it is null or there is no such column."""
+def event_key(tables: Sequence[Table], number: int, body: bytes) -> tuple[bytes | None, bool]:
+    """The key of one event as it was published, and whether its data is null: a tombstone, where
+    the event comes from a topic that has them."""
     kinds, values = split(body[1:])
-    for column, kind, value in zip(table.schema.columns, kinds, values, strict=True):
-        if column.logical == "payload":
-            return None if kind in (NULL, UNCHANGED) else value
-    return None
+    columns = tables[number].schema.columns
+    key, gone = None, False
+    for column, kind, value in zip(columns, kinds, values, strict=False):
+        absent = kind in (NULL, UNCHANGED)
+        if column.name == "key":
+            key = None if absent else value
+        elif column.logical == "payload":
+            gone = absent
+    return key, gone
 
 
 def _plain(table: Table, index: int, kind: int, value: bytes) -> str:

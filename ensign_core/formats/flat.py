@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from ensign_core.change import Batch, Op
-from ensign_core.formats.events import event_fields
+from ensign_core.formats.events import event_fields, event_key
 from ensign_core.formats.images import Table, Tables
-from ensign_core.formats.lines import SILENT, Lines
+from ensign_core.formats.lines import SILENT, Lines, Messages
 from ensign_core.rows import json as compiled
 
 LETTERS = {
@@ -44,6 +44,12 @@ class FlatFormatter:
         tables = self._tables.of(batch)
         rows = [table.rows for table in tables]
         return Lines(*compiled.flat_lines(batch, rows, _MARKS, partial(_published, tables)))
+
+    def messages(self, batch: Batch) -> Messages:
+        tables = self._tables.of(batch)
+        rows = [table.rows for table in tables]
+        own = partial(_published, tables), partial(event_key, tables)
+        return Messages(*compiled.flat_messages(batch, rows, _MARKS, *own))
 
 
 def _published(tables: Sequence[Table], number: int, body: bytes) -> str:

@@ -33,7 +33,11 @@ class Messages(NamedTuple):
     """What a broker takes: a key and a value per message, each None where there is none.
     ``indexes[i]`` is the index in the batch of the event of message i and never falls;
     ``deletes[i]`` is 1 where the message says that what its key names is gone, so that a compacted
-    topic wants a tombstone behind it, else 0."""
+    topic wants a tombstone behind it, else 0.
+
+    A message that has no value and 1 in ``deletes`` is itself the tombstone of a key that an update
+    changed, and comes before the update: a target that takes no tombstones leaves it out. Any other
+    message without value, of the format ``raw``, is what its publisher sent."""
 
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
@@ -49,6 +53,12 @@ class Formatter(Protocol):
         """The batch's lines, in the order of its events, each without the newline: JSON in UTF-8,
         except in the format ``raw``. Reads ``batch.topic`` and ``batch.offset``. Raises
         ``rows.damaged``, or ``format.*`` for an event that the format cannot express."""
+
+    def messages(self, batch: Batch) -> Messages:
+        """The same lines as messages of a broker. The key is a JSON object of the row's key columns
+        as the format writes them, ``{"id":7}``: that of the new row, or of the old one after a
+        delete; of a published event it is its own key, byte for byte. None for what has no key:
+        tables without one, TRUNCATE, MESSAGE."""
 
 
 def inexpressible(name: str, needs: str, remedy: str) -> EnsignError:

@@ -5,17 +5,12 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ensign_core.rows.lines cimport Lines, put_image, put_plain, put_str
-from ensign_core.rows.table cimport Image, RowTable, read_images
+from ensign_core.rows.table cimport KEY_ONLY, NEW, OLD, Image, RowTable, read_images
 from ensign_core.rows.text cimport Text, put, put_byte, put_bytes, put_number, put_padded, release
 
 from ensign_core.change import Op
 
 cdef int _EVENT = Op.EVENT, _UPDATE = Op.UPDATE, _MESSAGE = Op.MESSAGE
-
-cdef enum:
-    _OLD = 1
-    _NEW = 2
-    _KEY_ONLY = 4
 
 
 @cython.final
@@ -74,7 +69,7 @@ cdef class _JsonLines(Lines):
             body = PyBytes_FromStringAndSize(<const char *> at, end - at)
             put_plain(line, self.published(number, body))
         else:
-            self.put_change(table, at, end)
+            self.put_change(index, op, table, at, end)
         put(line, b',"schema":', 10)
         put(line, table.name.data, table.name.size)
         put(line, self.tx.data, self.tx.size)
@@ -87,26 +82,32 @@ cdef class _JsonLines(Lines):
         put(line, self.behind.data, self.behind.size)
         return self.end_line(index)
 
-    cdef int put_change(self, RowTable table, const uint8_t *at, const uint8_t *end) except -1:
+    cdef int put_change(
+        self, Py_ssize_t index, int op, RowTable table, const uint8_t *at, const uint8_t *end
+    ) except -1:
         """Key to unchanged of a row's event."""
         cdef Text *line = &self.line
         cdef Image old = self.old, new = self.new
         cdef int found = read_images(table, at, end, old, new)
+        cdef Py_ssize_t start
+        self.leave_old_key(index, op, table, found)
+        start = line.size
         if not table.key or not found:
             put(line, b"null", 4)
         else:
             put_byte(line, c'{')
-            if not found & _NEW:
+            if not found & NEW:
                 table.put_key(line, old, None)
             else:
-                table.put_key(line, new, old if found & _OLD else None)
+                table.put_key(line, new, old if found & OLD else None)
             put_byte(line, c'}')
+            self.note_key(line.data + start, line.size - start)
         put(line, b',"before":', 10)
-        put_image(line, table, old, found & _OLD, found & _KEY_ONLY)
+        put_image(line, table, old, found & OLD, found & KEY_ONLY)
         put(line, b',"after":', 9)
-        put_image(line, table, new, found & _NEW, False)
+        put_image(line, table, new, found & NEW, False)
         put(line, b',"unchanged":', 13)
-        if not found & _NEW:
+        if not found & NEW:
             return put(line, b"[]", 2)
         return table.put_gaps(line, new)
 
@@ -150,13 +151,15 @@ cdef class _FlatLines(Lines):
             put_plain(line, self.published(number, body))
         else:
             found = read_images(table, at, end, self.old, self.new)
-            if found & _NEW:
-                full = found & _OLD and not found & _KEY_ONLY
+            if found & NEW:
+                full = found & OLD and not found & KEY_ONLY
                 table.put_fields(line, self.new, self.old if full else None, False)
-            elif found & _KEY_ONLY:
+            elif found & KEY_ONLY:
                 table.put_key(line, self.old, None)
-            elif found & _OLD:
+            elif found & OLD:
                 table.put_fields(line, self.old, None, False)
+            self.leave_old_key(index, op, table, found)
+            self.name_row(table, found)
         if line.size > start:
             put_byte(line, c',')
         put_bytes(line, mark)
@@ -193,22 +196,26 @@ cdef class _DebeziumLines(Lines):
         found = read_images(table, at, end, old, new)
         if op == _MESSAGE:
             put(line, b'{"message":', 11)
-            put_image(line, table, new, found & _NEW, False)
+            put_image(line, table, new, found & NEW, False)
             return self.end_change(index, number, mark)
         put(line, b'{"before":', 10)
-        if op == _UPDATE and found & _OLD and found & _NEW and table.key_changed(old, new):
-            put_image(line, table, old, True, found & _KEY_ONLY)
+        if op == _UPDATE and found & OLD and found & NEW and table.key_changed(old, new):
+            self.name_key(table, old, None)
+            self.gone = True
+            put_image(line, table, old, True, found & KEY_ONLY)
             put(line, b',"after":null', 13)
             self.end_change(index, number, b"d")
             put(line, b'{"before":null', 14)
             mark = b"c"
+            self.gone = False
         else:
-            put_image(line, table, old, found & _OLD, found & _KEY_ONLY)
+            put_image(line, table, old, found & OLD, found & KEY_ONLY)
+        self.name_row(table, found)
         put(line, b',"after":', 9)
-        if not found & _NEW:
+        if not found & NEW:
             put(line, b"null", 4)
         else:
-            if found & _OLD and not found & _KEY_ONLY:
+            if found & OLD and not found & KEY_ONLY:
                 older = old
             put_byte(line, c'{')
             table.put_fields(line, new, older, True)
@@ -261,9 +268,21 @@ def json_lines(batch, tables, marks, published):
     return (<Lines> _JsonLines(batch, tables, marks, published)).written(batch)
 
 
+def json_messages(batch, tables, marks, published, event_key):
+    return (<Lines> _JsonLines(batch, tables, marks, published)).sent(batch, event_key)
+
+
 def flat_lines(batch, tables, marks, published):
     return (<Lines> _FlatLines(batch, tables, marks, published)).written(batch)
 
 
+def flat_messages(batch, tables, marks, published, event_key):
+    return (<Lines> _FlatLines(batch, tables, marks, published)).sent(batch, event_key)
+
+
 def debezium_lines(batch, tables, marks, source, tail):
     return (<Lines> _DebeziumLines(batch, tables, marks, source, tail)).written(batch)
+
+
+def debezium_messages(batch, tables, marks, source, tail):
+    return (<Lines> _DebeziumLines(batch, tables, marks, source, tail)).sent(batch, None)

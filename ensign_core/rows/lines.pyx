@@ -5,7 +5,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t
 
-from ensign_core.rows.table cimport Image, RowTable
+from ensign_core.rows.table cimport NEW, OLD, Image, RowTable
 from ensign_core.rows.text cimport (
     Text,
     hold_in_bytes,
@@ -19,7 +19,10 @@ from ensign_core.rows.text cimport (
 
 from collections.abc import Sequence
 
+from ensign_core.change import Op
 from ensign_core.rows.damage import damaged
+
+cdef int _DELETE = Op.DELETE, _EVENT = Op.EVENT, _UPDATE = Op.UPDATE
 
 cdef enum:
     _FIRST_ROOM = 4096
@@ -74,6 +77,7 @@ cdef class Lines:
 
     def __dealloc__(self):
         release(&self.line)
+        release(&self.key)
 
     cdef int begin_run(self, run) except -1:
         """What the lines of a run's events have in common; None for events outside any."""
@@ -86,7 +90,52 @@ cdef class Lines:
         """Write the event's line, and call `end_line`. ``at`` to ``end`` is its body."""
         raise NotImplementedError
 
+    cdef int name_row(self, RowTable table, int found) except -1:
+        """Note the key of a row's event: of its new image, of its old one where it has no other.
+        Not called, and for a table without key, the message has none."""
+        if found & NEW:
+            return self.name_key(table, self.new, self.old if found & OLD else None)
+        return self.name_key(table, self.old, None) if found else 0
+
+    cdef int name_key(self, RowTable table, Image image, Image older) except -1:
+        """Note a row's key as that of the message, its gaps taken from ``older`` if that is not
+        None."""
+        if self.values is None or not table.key:
+            return 0
+        put_byte(&self.key, c'{')
+        table.put_key(&self.key, image, older)
+        return put_byte(&self.key, c'}')
+
+    cdef int note_key(self, const char *key, Py_ssize_t size) except -1:
+        """The same of a key that is written already."""
+        return 0 if self.values is None else put(&self.key, key, size)
+
+    cdef int leave_old_key(
+        self, Py_ssize_t index, int op, RowTable table, int found
+    ) except -1:
+        """A message without value for the old key of an update that changed it."""
+        if self.values is None or op != _UPDATE or found & (OLD | NEW) != OLD | NEW:
+            return 0
+        if not table.key_changed(self.old, self.new):
+            return 0
+        self.name_key(table, self.old, None)
+        self.gone = True
+        self.end_message(index, self.noted_key(), None)
+        self.gone = False
+        return 0
+
+    cdef bytes noted_key(self):
+        cdef bytes key = self.own_key
+        if self.key.size:
+            key = PyBytes_FromStringAndSize(self.key.data, self.key.size)
+            self.key.size = 0
+        return key
+
     cdef int end_line(self, Py_ssize_t index) except -1:
+        if self.values is not None:
+            value = PyBytes_FromStringAndSize(self.line.data, self.line.size)
+            self.line.size = 0
+            return self.end_message(index, self.noted_key(), value)
         put_byte(&self.line, c'\n')
         if self.indexes is None and index != self.count:
             self.indexes = list(range(self.count))
@@ -94,6 +143,13 @@ cdef class Lines:
             self.indexes.append(index)
         self.count += 1
         return put(&self.texts.ends, &self.line.size, sizeof(Py_ssize_t))
+
+    cdef int end_message(self, Py_ssize_t index, bytes key, bytes value) except -1:
+        self.keys.append(key)
+        self.values.append(value)
+        self.indexes.append(index)
+        self.deletes.append(self.gone and key is not None)
+        return 0
 
     cdef int walk(self, batch) except -1:
         """Write the lines of all events."""
@@ -131,9 +187,14 @@ cdef class Lines:
                 if number >= len(self.tables):
                     raise damaged()
                 table = self.tables[number]
+                self.gone = op == _DELETE
+                if op == _EVENT and self.values is not None:
+                    own = PyBytes_FromStringAndSize(<const char *> body + at, end - at)
+                    self.own_key, self.gone = self.event_key(number, own)
                 self.put_line(index, op, number, table, mark, body + at, body + end)
+                self.own_key = None
             at = end
-            if index == _SAMPLE:
+            if index == _SAMPLE and self.values is None:
                 # Room for all lines, if they are like the first: large texts grow at a price.
                 make_room(&self.line, self.line.size // _SAMPLE * (count - index))
         return 0
@@ -143,6 +204,15 @@ cdef class Lines:
         self.walk(batch)
         self.texts.block = taken(&self.line)
         return self.texts, range(self.count) if self.indexes is None else self.indexes
+
+    cdef tuple sent(self, batch, event_key):
+        """The lines as messages: keys, values, the indexes of their events, and the marks of those
+        after which what the key names is gone. ``event_key(number, body)`` gives key and mark of
+        an event of the op EVENT."""
+        self.keys, self.values, self.indexes = [], [], []
+        self.deletes, self.event_key = bytearray(), event_key
+        self.walk(batch)
+        return self.keys, self.values, self.indexes, bytes(self.deletes)
 
 
 cdef int put_image(Text *text, RowTable table, Image image, bint there, bint key_only) except -1:

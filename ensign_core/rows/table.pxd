@@ -3,6 +3,12 @@ from libc.stdint cimport uint8_t
 
 from ensign_core.rows.text cimport Text
 
+cdef enum:
+    # Which images an event has; KEY_ONLY beside OLD.
+    OLD = 1
+    NEW = 2
+    KEY_ONLY = 4
+
 cdef struct Piece:
     # Bytes that are owned elsewhere.
     const char *data

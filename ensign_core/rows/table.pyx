@@ -325,19 +325,18 @@ cdef int _put_hex(Text *text, const uint8_t *value, Py_ssize_t size) except -1:
 cdef int read_images(
     RowTable table, const uint8_t *at, const uint8_t *end, Image old, Image new
 ) except -1:
-    """Read an event's images; which there are, as bits: 1 old, 2 new, 4 the old one is the key
-    only. Raises ``rows.damaged``."""
+    """Read an event's images; which there are, as bits. Raises ``rows.damaged``."""
     cdef int found = 0
     if at < end and at[0] != c'N':
-        found = 5 if at[0] == c'K' else 1
+        found = OLD | KEY_ONLY if at[0] == c'K' else OLD
         if at[0] != c'K' and at[0] != c'O':
             raise damaged()
-        at = table.read(at + 1, end, old, found == 5)
+        at = table.read(at + 1, end, old, found & KEY_ONLY)
     if at < end:
         if at[0] != c'N':
             raise damaged()
         at = table.read(at + 1, end, new, False)
-        found |= 2
+        found |= NEW
     if at != end:
         raise damaged()
     return found

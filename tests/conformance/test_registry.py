@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_connector_has_a_case() -> None:
     cases = {("source", name) for name in SOURCES} | {("sink", name) for name in SINKS}
-    assert {*OURS} <= cases
+    # This one gives no events: its test is tests/unit/test_ensign_source.py.
+    assert {*OURS} - {("source", "ensign")} <= cases
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)

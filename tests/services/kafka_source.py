@@ -19,7 +19,7 @@ READ_S = 0.1
 WAIT_S_MAX = 60.0
 
 
-def make(server: KafkaServer, **options: object) -> Source:
+def make(server: KafkaServer, /, **options: object) -> Source:
     """A source that is not open."""
     given = {"type": "kafka", "bootstrap": server.bootstrap, "discover_s": 0.2, **options}
     source: Source = SOURCE.make(SOURCE.config.model_validate(given), RecordingContext())
@@ -28,7 +28,7 @@ def make(server: KafkaServer, **options: object) -> Source:
 
 @contextmanager
 def opened(
-    server: KafkaServer, resume: Position | None = None, **options: object
+    server: KafkaServer, resume: Position | None = None, /, **options: object
 ) -> Iterator[Source]:
     """A source that is open behind ``resume``."""
     with closing(make(server, **options)) as source:

@@ -21,8 +21,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "No broker of {where} can be reached.",
         (
             "Check bootstrap, that the brokers run and advertise addresses that can be reached "
-            "from "
-            "here, and firewalls on the way; where brokers expect TLS, set tls."
+            "from here, and firewalls on the way; where brokers expect TLS, set tls."
         ),
     ),
     "connection_lost": ("The connection to a broker of {where} was lost.", WAIT_FOR_BROKERS),
@@ -56,8 +55,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "TLS with a broker of {where} failed.",
         (
             "Check ca, cert and key under tls, that the certificates are valid now and name the "
-            "host, "
-            "and that the listener speaks TLS."
+            "host, and that the listener speaks TLS."
         ),
     ),
     "tls_file": (
@@ -93,8 +91,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Topic {topic} was deleted and made again since it was read: its offsets began anew.",
         (
             "Run `ensign drop` for the pipeline, or give it another name, and it reads the new "
-            "topic "
-            "from its start."
+            "topic from its start."
         ),
     ),
     "topic_invalid": (
@@ -104,25 +101,21 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     "records_removed": (
         (
             "Records {first} to {last} of {topic}, partition {partition}, were removed by "
-            "retention "
-            "before they were read."
+            "retention before they were read."
         ),
         (
             "Read what is left with on_removed: skip, which names the gap in the topic; and let "
-            "the "
-            "topic keep its records for longer (retention.ms, retention.bytes)."
+            "the topic keep its records for longer (retention.ms, retention.bytes)."
         ),
     ),
     "log_truncated": (
         (
             "Topic {topic}, partition {partition}, ends at offset {last}, and was read up to "
-            "{first} "
-            "already: its log was truncated."
+            "{first} already: its log was truncated."
         ),
         (
             "Look for an unclean leader election; on_removed: skip goes on at the end and names "
-            "the "
-            "place in the topic."
+            "the place in the topic."
         ),
     ),
     "offsets_fell": (

@@ -55,6 +55,7 @@ class Egress(Part):
         self._reader: Reader | None = None
         self._replays = Replays(broker, pipeline, sink)
         self._singly = False
+        self._keeps_offsets = False
 
     def wake(self) -> None:
         """Called by another thread: look at ``stop`` and ``until`` now."""
@@ -79,6 +80,7 @@ class Egress(Part):
         sink: Sink = self._connector.make(self._config, self._context)
         try:
             known = sink.open()  # I7
+            self._keeps_offsets = known is not None
             reader = self._broker.pipeline_reader(self.pipeline, self.group, self._begin, known)
             self._reader = reader
             try:
@@ -115,6 +117,9 @@ class Egress(Part):
                 return
 
     def _flush(self, sink: Sink, reader: Reader, written: list[Batch]) -> None:
+        if self._keeps_offsets:
+            # Behind the flush a crash would lose them: the sink is not given those events again.
+            self._set_aside(self._context.take_letters())
         sink.flush()
         self._set_aside(self._context.take_letters())
         reader.commit(self.group)  # I6

@@ -23,6 +23,7 @@ MODULES = (
     "connectors.mysql.jsonscalars",
     "connectors.mysql.binaryjson",
     "connectors.kafka.records",
+    "connectors.kafka.messages",
 )
 
 setup(

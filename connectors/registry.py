@@ -29,6 +29,8 @@ OURS: Final[dict[tuple[Kind, str], str]] = {
     ("source", "generator"): "connectors.generator:CONNECTOR",
     ("source", "file"): "connectors.file:SOURCE",
     ("sink", "file"): "connectors.file:SINK",
+    ("source", "kinesis"): "connectors.kinesis:SOURCE",
+    ("sink", "kinesis"): "connectors.kinesis:SINK",
     ("sink", "stdout"): "connectors.stdout:CONNECTOR",
 }
 

@@ -195,6 +195,7 @@ class _Subscription:
         self._inbox = inbox
         self._stopped = threading.Event()
         self._events: Any = None
+        self._fresh = True
         self.thread = threading.Thread(target=self._run, name=f"kinesis-{shard}", daemon=True)
 
     def stop(self) -> None:
@@ -208,44 +209,41 @@ class _Subscription:
                 shutdown()
 
     def _run(self) -> None:
+        """Subscribe and receive, again and again. A subscription that is left over is waited for:
+        Kinesis says so in its answer, or in the place of the first event."""
+        deadline_s = time.monotonic() + BUSY_S_MAX
         try:
             while not self._stopped.is_set():
                 began_s = time.monotonic()
-                if self._subscribed() and self._received():
-                    return
+                self._fresh = True
+                try:
+                    if self._received():
+                        return
+                    deadline_s = time.monotonic() + BUSY_S_MAX
+                except ClientError as problem:
+                    patience = {"ResourceInUseException", *THROTTLED}
+                    if code_of(problem) not in patience or not self._fresh:
+                        raise
+                    if time.monotonic() > deadline_s:
+                        raise
                 self._stopped.wait(max(0.0, began_s + SUBSCRIBE_EVERY_S - time.monotonic()))
         except Exception as problem:  # noqa: BLE001  # the source's thread raises it
             if not self._stopped.is_set():
                 self._inbox.put(self._met(problem), 0)
 
-    def _subscribed(self) -> bool:
-        """Make the subscription; one that is left over is waited for."""
-        deadline_s = time.monotonic() + BUSY_S_MAX
-        while not self._stopped.is_set():
-            try:
-                answer = self._service.raw.subscribe_to_shard(
-                    ConsumerARN=self._arn,
-                    ShardId=self._shard,
-                    StartingPosition=self._start.position(),  # type: ignore[arg-type]  # made of the names that the driver's type lists
-                )
-            except ClientError as problem:
-                code = code_of(problem)
-                if code not in {"ResourceInUseException", *THROTTLED}:
-                    raise
-                if time.monotonic() > deadline_s:
-                    raise
-                self._stopped.wait(SUBSCRIBE_EVERY_S)
-            else:
-                self._events = answer["EventStream"]
-                if self._later is not None:
-                    self._start, self._later = self._later, None
-                return True
-        return False
-
     def _received(self) -> bool:
-        """Receive until the subscription ends; whether the shard has."""
+        """Subscribe and receive until the subscription ends; whether there is no more to come."""
+        answer = self._service.raw.subscribe_to_shard(
+            ConsumerARN=self._arn,
+            ShardId=self._shard,
+            StartingPosition=self._start.position(),  # type: ignore[arg-type]  # made of the names that the driver's type lists
+        )
+        self._events = answer["EventStream"]
+        if self._later is not None:
+            self._start, self._later = self._later, None
         try:
             for event in self._events:
+                self._fresh = False
                 if self._stopped.is_set():
                     return True
                 if "SubscribeToShardEvent" in event and self._passed_on(

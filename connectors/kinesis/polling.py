@@ -61,6 +61,19 @@ class Answer(NamedTuple):
     ended: bool
 
 
+def ended(service: Service, stream: str, shard: str, start: Start) -> bool:
+    """Whether a shard is closed and has nothing behind ``start``; False where that cannot be found
+    out now."""
+    try:
+        iterator = service.raw.get_shard_iterator(
+            StreamName=stream, ShardId=shard, **start.iterator()
+        )
+        found = service.raw.get_records(ShardIterator=iterator["ShardIterator"], Limit=1)
+    except (BotoCoreError, ClientError):
+        return False
+    return not found["Records"] and found.get("NextShardIterator") is None
+
+
 class NothingThereError(Exception):
     """Kinesis does not know the shard, or the sequence number to begin at."""
 

@@ -16,7 +16,7 @@ from connectors.kinesis.client import Service
 from connectors.kinesis.config import KinesisSourceConfig
 from connectors.kinesis.errors import error
 from connectors.kinesis.fanout import Fanout, describe, register
-from connectors.kinesis.polling import Answer, NothingThereError, Polling, Start
+from connectors.kinesis.polling import Answer, NothingThereError, Polling, Start, ended
 from connectors.kinesis.position import Place, Standing, decode
 from connectors.kinesis.records import (
     Entry,
@@ -283,9 +283,19 @@ class KinesisSource:
             if not answer.ended:
                 through = max(settled_ms, track.place.through_ms or 0)
                 track.place = track.place._replace(through_ms=through)
-        if answer.ended:
+        if answer.ended or (isinstance(self._reader, Fanout) and self._is_over(track, answer)):
             self._finish(track)
         yield None
+
+    def _is_over(self, track: _Track, answer: Answer) -> bool:
+        """Whether a shard that is pushed has nothing more to come, though its subscription has not
+        said so: it is listed as closed, and an iterator finds nothing behind what was read."""
+        assert self._service is not None
+        shard, place = self._shards.get(track.shard.name), track.place
+        if shard is None or not shard.closed or answer.records or answer.behind:
+            return False
+        behind = Start("AFTER_SEQUENCE_NUMBER", place.sequence) if place.sequence else self._first()
+        return ended(self._service, self._config.stream, shard.name, behind)
 
     def _step(self, bytes_max: int) -> None:
         """Make events of what is at hand, until the batch is full."""

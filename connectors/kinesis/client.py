@@ -41,6 +41,7 @@ _DOING: Final = {
     "DescribeStreamConsumer": "looking at the consumer",
     "SubscribeToShard": "subscribing to a shard",
     "DeregisterStreamConsumer": "deregistering the consumer",
+    "ListStreams": "listing the streams",
 }
 
 
@@ -136,7 +137,5 @@ def _assumed(config: KinesisConnection, session: boto3.Session, settings: Config
     inner = get_session()
     credentials = RefreshableCredentials.create_from_metadata(refresh(), refresh, "sts-assume-role")
     # botocore has no public way to give a session credentials that renew themselves.
-    inner._credentials = credentials  # type: ignore[attr-defined]  # noqa: SLF001
+    inner._credentials = credentials  # type: ignore[attr-defined]
     return boto3.Session(botocore_session=inner, region_name=config.region)
-
-

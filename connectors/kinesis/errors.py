@@ -100,8 +100,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Set on_removed: skip to go on behind the gap, and lengthen the stream's retention.",
     ),
     "records_removed": (
-        "Records of shard {shard} of stream {stream} may have been removed before they were read: "
-        "the last time known is {since}, and retention is {hours} h.",
+        (
+            "Records of shard {shard} of stream {stream} may have been removed before they were "
+            "read: all is known to be read until {since}, and retention is {hours} h."
+        ),
         "Set on_removed: skip to go on behind the gap, and lengthen the stream's retention.",
     ),
     "position_malformed": (
@@ -125,7 +127,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Events of {schema} have no column {column}, which partition_key names.",
         "Correct partition_key, or send these topics to a sink of their own.",
     ),
-    "no_shards": (
+    "order_unkept": (
         "Stream {stream} places records on shards without regard to their partition key.",
         "Set its record distribution to the partition key: else there is no order per key.",
     ),
@@ -137,9 +139,9 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
 
 THROTTLED: Final = frozenset(
     {
-        "ProvisionedThroughputExceededException", "LimitExceededException", "KMSThrottlingException",
-        "ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException",
-        "SlowDown",
+        "ProvisionedThroughputExceededException", "LimitExceededException", "SlowDown",
+        "KMSThrottlingException", "ThrottlingException", "Throttling", "RequestLimitExceeded",
+        "TooManyRequestsException",
     }
 )  # fmt: skip
 """Codes of answers that ask for patience: pacing, waited out inside the connector."""

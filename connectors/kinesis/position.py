@@ -39,8 +39,8 @@ class Standing(NamedTuple):
 
     def encode(self) -> Position:
         """The position's bytes."""
-        fields = self._replace(places={shard: list(p) for shard, p in self.places.items()})  # type: ignore[arg-type]  # JSON has lists, not named tuples
-        return Position(json.dumps(fields._asdict(), separators=(",", ":")).encode())
+        # A `Place` is a tuple, so JSON has it as a list.
+        return Position(json.dumps(self._asdict(), separators=(",", ":")).encode())
 
 
 def decode(position: Position) -> Standing:

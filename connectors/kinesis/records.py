@@ -87,9 +87,7 @@ def entries(
         yield Entry(sequence, None, arrived, None)
 
 
-def _body(
-    key: str, data: bytes, shard: str, sequence: str, arrived: int, sub: int | None
-) -> bytes:
+def _body(key: str, data: bytes, shard: str, sequence: str, arrived: int, sub: int | None) -> bytes:
     return new_image(
         (
             key.encode("utf-8", "surrogatepass"), data, None, None, None, None, shard, sequence,

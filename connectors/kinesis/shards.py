@@ -10,7 +10,8 @@ had not been read to its end.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from connectors.kinesis.client import Service
 
@@ -33,21 +34,16 @@ class Shard(NamedTuple):
 def listed(service: Service, stream: str) -> dict[str, Shard]:
     """All shards that retention has not removed, by name, older ones first."""
     found: dict[str, Shard] = {}
-    token: str | None = None
+    asked: dict[str, Any] = {"StreamName": stream}
     while True:
         page = service.call(
-            "ListShards",
-            stream,
-            lambda token=token: (
-                service.raw.list_shards(NextToken=token, MaxResults=LIST_MAX)
-                if token
-                else service.raw.list_shards(StreamName=stream, MaxResults=LIST_MAX)
-            ),
+            "ListShards", stream, partial(service.raw.list_shards, MaxResults=LIST_MAX, **asked)
         )
         found |= {shard["ShardId"]: _shard(shard) for shard in page["Shards"]}
         token = page.get("NextToken")
         if not token:
             return dict(sorted(found.items()))
+        asked = {"NextToken": token}
 
 
 def _shard(shard: ShardTypeDef) -> Shard:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from connectors.kinesis.aggregated import HASH_MAX
 from connectors.kinesis.client import Service
 from connectors.kinesis.config import KinesisSourceConfig
 from connectors.kinesis.errors import error
@@ -87,9 +88,7 @@ class KinesisSource:
         if summary["StreamStatus"] not in ("ACTIVE", "UPDATING"):
             raise error("stream.busy", stream=config.stream, state=summary["StreamStatus"])
         self._created_ms = round(summary["StreamCreationTimestamp"].timestamp() * 1000)
-        self._split = (
-            config.aggregated == "split" and summary.get("RecordDistributionStrategy") != "AUTO"
-        )
+        self._by_key = summary.get("RecordDistributionStrategy") != "AUTO"
         self._retention = Retention(service, summary["RetentionPeriodHours"])
         self._reader = self._make_reader(summary)
         self._shards = listed(service, config.stream)
@@ -268,13 +267,17 @@ class KinesisSource:
             track.seeking = False
         settled_ms = self._retention.now_ms() - SETTLED_MS
         self._reading = track
-        self._steps = self._unpacked(track, answer._replace(records=records), behind_sub, settled_ms)
+        self._steps = self._unpacked(
+            track, answer._replace(records=records), behind_sub, settled_ms
+        )
 
     def _unpacked(
         self, track: _Track, answer: Answer, behind_sub: int | None, settled_ms: int
     ) -> Iterator[Entry | None]:
         """The steps of an answer; None at its end, when the shard's state has been brought on."""
-        hashes = track.shard.hashes if self._split else None
+        hashes = None
+        if self._config.aggregated == "split":
+            hashes = track.shard.hashes if self._by_key else (0, HASH_MAX)
         for record in answer.records:
             yield from entries(record, answer.shard, hashes, behind_sub)
             behind_sub = None
@@ -323,7 +326,9 @@ class KinesisSource:
         self._moved = True
         self._discover()
 
-    def _gap(self, word: str, shard: str | None, place: Place, following: str | None = None) -> None:
+    def _gap(
+        self, word: str, shard: str | None, place: Place, following: str | None = None
+    ) -> None:
         """Something is missing: stop, or say so in the topic and go on."""
         problem: EnsignError = error(
             word, stream=self._config.stream, shard=shard, hours=self._retention.hours,

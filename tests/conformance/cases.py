@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.conformance.case import MakeSinkCase, MakeSourceCase
+from tests.conformance.kinesis import KinesisSinkCase, KinesisSourceCase
 from tests.conformance.mysql import MysqlCase
 from tests.conformance.postgres import PostgresCase
 
@@ -89,10 +90,15 @@ def _delivered(data: bytes) -> list[tuple[str, int]]:
 SOURCES: dict[str, MakeSourceCase] = {
     "generator": GeneratorCase,
     "file": FileSourceCase,
+    "kinesis": KinesisSourceCase,
     "mysql": MysqlCase,
     "postgres": PostgresCase,
 }
-SINKS: dict[str, MakeSinkCase] = {"file": FileSinkCase, "stdout": StdoutCase}
+SINKS: dict[str, MakeSinkCase] = {
+    "file": FileSinkCase,
+    "kinesis": KinesisSinkCase,
+    "stdout": StdoutCase,
+}
 
 
 def _add_theirs() -> None:

@@ -60,7 +60,13 @@ class Capture:
     """What a pipeline would have made durable: `seen`, `gaps` and `position`."""
 
     def __init__(self, server: KinesisServer, stream: str, **options: Any) -> None:
-        given = {**connection(server), "stream": stream, "poll_s": 0.2, "discover_s": 0.3, **options}
+        given = {
+            **connection(server),
+            "stream": stream,
+            "poll_s": 0.2,
+            "discover_s": 0.3,
+            **options,
+        }
         self.config = KinesisSourceConfig.model_validate(given)
         self.told = Told()
         self.position: Position | None = None

@@ -8,6 +8,7 @@ MODULES = (
     "ensign_core.rows.table",
     "ensign_core.rows.lines",
     "ensign_core.rows.json",
+    "ensign_core.rows.edit",
     "connectors.mysql.gathered",
     "connectors.mysql.floats",
     "connectors.mysql.fields",

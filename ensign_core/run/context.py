@@ -26,6 +26,17 @@ def dead_letter_topic(pipeline: str) -> str:
     return f"{pipeline}.dead-letters"
 
 
+def no_reconcile(pipeline: str) -> EnsignError:
+    """The error for a comparison with a topic that does not hold a table's rows as they are."""
+    return EnsignError(
+        "transform.no_reconcile",
+        f"The topics of {pipeline} hold what its transforms made of the rows, which cannot be "
+        "compared with the tables.",
+        "Read the rows again without --reconcile, or move the transforms to the sinks; what was "
+        f"asked for is given up with: ensign snapshot stop {pipeline}",
+    )
+
+
 SIGNALS_EVERY_S = 0.25
 """A running source looks at most this often for what operators ask of it."""
 
@@ -102,6 +113,8 @@ class RunContext:
         progress: Progress,
         broker: Broker,
         topic_of: Callable[[Schema], str] | None = None,
+        *,
+        changed: bool = False,
     ) -> None:
         self.project = broker.project
         self.pipeline = pipeline
@@ -109,6 +122,7 @@ class RunContext:
         self._progress = progress
         self._broker = broker
         self._topic_of = topic_of
+        self._changed = changed
         self._signals: list[Signal] = []
         self._looked_at = -SIGNALS_EVERY_S
         self._letters: list[Event] = []
@@ -159,6 +173,8 @@ class RunContext:
 
     def comparison(self, schema: Schema) -> Comparison:
         assert self._topic_of is not None, "a sink has no table to compare"
+        if self._changed:
+            raise no_reconcile(self.pipeline)
         return TopicComparison(self._broker, self._topic_of(schema), schema)
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ensign_core.broker import Broker, Reader
 from ensign_core.change import Batch, Offset
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink
 from ensign_core.run.context import RunContext, dead_letter_topic
 from ensign_core.run.part import Part
+from ensign_core.run.retry import waits
+from ensign_core.transforms import Chain, by_target
 
 FLUSH_BYTES_MAX = 8 << 20
 FLUSH_S_MAX = 1.0
@@ -32,6 +35,7 @@ class Egress(Part):
         connector: Connector[Any],
         config: ConnectorConfig,
         begin: Literal["start", "end"],
+        transforms: Sequence[AnyTransform] = (),
         *,
         wait_s: float | None = None,
         until: Callable[[], Mapping[str, Offset] | None] = lambda: None,
@@ -42,6 +46,7 @@ class Egress(Part):
         self._connector = connector
         self._config = config
         self._begin = begin
+        self._transforms = transforms
         self._until = until
         self._context = RunContext(pipeline, sink, self.progress, broker)
         self._reader: Reader | None = None
@@ -55,27 +60,29 @@ class Egress(Part):
     def live(self, stop: threading.Event) -> None:
         """One life of the sink: from the last committed offset on."""
         self._context.take_letters()
+        chain = Chain(self._transforms, self._context.dead_letter, waits)
         sink: Sink = self._connector.make(self._config, self._context)
         try:
             known = sink.open()  # I7
             reader = self._broker.pipeline_reader(self.pipeline, self.group, self._begin, known)
             self._reader = reader
             try:
-                self._deliver(sink, reader, stop)
+                self._deliver(sink, chain, reader, stop)
             finally:
                 self._reader = None
                 reader.close()
         finally:
             sink.close()
 
-    def _deliver(self, sink: Sink, reader: Reader, stop: threading.Event) -> None:
+    def _deliver(self, sink: Sink, chain: Chain, reader: Reader, stop: threading.Event) -> None:
         written: list[Batch] = []
         since = 0.0
         while True:
             ending = stop.is_set() or self._reached(reader)
             batches = [] if ending else reader.fetch(FLUSH_IDLE_S if written else 1.0)
             for batch in batches:
-                sink.write(batch)
+                for piece in by_target(chain(batch)):
+                    sink.write(piece)
             if batches and not written:
                 since = time.monotonic()
             written += batches

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ensign_core.broker import Broker, Writer
 from ensign_core.broker.broker import event_batch
-from ensign_core.change import Batch, Position, Schema, Stage
+from ensign_core.change import Batch, Op, Position, Schema, Stage
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.metrics import (
     APPEND_SECONDS,
     BYTES_APPENDED,
@@ -19,6 +20,8 @@ from ensign_core.metrics import (
 from ensign_core.plugin import Connector, ConnectorConfig, Source
 from ensign_core.run.context import RunContext, dead_letter_topic
 from ensign_core.run.part import Part
+from ensign_core.run.retry import waits
+from ensign_core.transforms import Chain, remaining
 
 HEARTBEAT_S = 1.0
 
@@ -41,6 +44,7 @@ class Ingest(Part):
         connector: Connector[Any],
         config: ConnectorConfig,
         topic_of: Callable[[Schema], str],
+        transforms: Sequence[AnyTransform] = (),
         *,
         until_caught_up: bool = False,
         wait_s: float | None = None,
@@ -53,29 +57,38 @@ class Ingest(Part):
         self._topic_of = topic_of
         self._until_caught_up = until_caught_up
         self._observer = observer
-        self._context = RunContext(pipeline, self.name, self.progress, broker, topic_of)
+        self._transforms = transforms
+        self._context = RunContext(
+            pipeline, self.name, self.progress, broker, topic_of, changed=bool(transforms)
+        )
         self._topics: dict[Schema, str] = {}
 
     def live(self, stop: threading.Event) -> None:
         """One life of the source: from the last durable position until stop, end or error."""
         self._context.take_letters()
+        chain = Chain(self._transforms, self._context.dead_letter, waits)
         writer = self._broker.writer(self.pipeline)
         source: Source = self._connector.make(self._config, self._context)
         try:
             synced = self._broker.position(self.pipeline)
             source.open(synced)
-            self._stream(source, writer, synced, stop)
+            self._stream(source, chain, writer, synced, stop)
         finally:
             source.close()
 
     def _stream(
-        self, source: Source, writer: Writer, synced: Position | None, stop: threading.Event
+        self,
+        source: Source,
+        chain: Chain,
+        writer: Writer,
+        synced: Position | None,
+        stop: threading.Event,
     ) -> None:
         acked_at = read_at = time.monotonic()
         while not stop.is_set():
             batch = source.read(HEARTBEAT_S)
             if batch is not None:
-                synced = self._append(writer, batch, synced)
+                synced = self._append(writer, chain(batch), synced)
             self.went_well()
             now = time.monotonic()
             if synced is not None and (batch is not None or now - acked_at >= HEARTBEAT_S):
@@ -103,10 +116,14 @@ class Ingest(Part):
 
     def _route(self, batch: Batch) -> list[tuple[str, Batch]]:
         """The batch by topic: one frame per topic, in one append."""
-        topics = [self._topic(schema) for schema in batch.schemas]
-        if len(set(topics)) == 1:
+        routes = batch.routes or [""] * len(batch.schemas)
+        topics = [
+            route or self._topic(schema)
+            for schema, route in zip(batch.schemas, routes, strict=True)
+        ]
+        if len(set(topics)) == 1 and Op.REMOVED not in batch.ops:
             return [(topics[0], batch)]
-        return list(batch.split(topics).items())
+        return list(remaining(batch, topics).items())
 
     def _topic(self, schema: Schema) -> str:
         topic = self._topics.get(schema)
@@ -117,7 +134,8 @@ class Ingest(Part):
     def _observe(self, batch: Batch, append_s: float) -> None:
         now_us = time.time_ns() // 1000
         if len(batch):
-            EVENTS_APPENDED.labels(self.pipeline).inc(len(batch))
+            appended = len(batch) - batch.ops.count(Op.REMOVED)
+            EVENTS_APPENDED.labels(self.pipeline).inc(appended)
             BYTES_APPENDED.labels(self.pipeline).inc(len(batch.body))
             APPEND_SECONDS.labels(self.pipeline).observe(append_s)
         if batch.runs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ensign_core.change import Batch
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> None:
     works: dict[str, Callable[[], object]] = {}
     for name, one in TRANSFORMS.items():
         chain = Chain([config(**one)], Letters())
-        works[name] = lambda chain=chain: [len(chain(batch)) for batch in batches]
+        works[name] = partial(lambda chain: [len(chain(batch)) for batch in batches], chain)
     halves = [Chain([config(type="filter", where="paid")], Letters())(one) for one in batches]
     routed = [
         Chain([config(type="route", topic="t.{column:number}")], Letters())(one) for one in batches

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ensign_core.broker import Broker, Reader
-from ensign_core.change import Batch, Offset
+from ensign_core.change import Batch, Offset, Op
 from ensign_core.config.transforms import AnyTransform
 from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink
@@ -79,9 +79,11 @@ class Egress(Part):
         since = 0.0
         while True:
             ending = stop.is_set() or self._reached(reader)
-            batches = [] if ending else reader.fetch(FLUSH_IDLE_S if written else 1.0)
-            for batch in batches:
-                for piece in by_target(chain(batch)):
+            fetched = [] if ending else reader.fetch(FLUSH_IDLE_S if written else 1.0)
+            batches = []
+            for batch in fetched:
+                batches.append(chain(batch))
+                for piece in by_target(batches[-1]):
                     sink.write(piece)
             if batches and not written:
                 since = time.monotonic()
@@ -102,7 +104,8 @@ class Egress(Part):
         if letters:
             self._broker.publish(dead_letter_topic(self.pipeline), letters)
         reader.commit(self.group)  # I6
-        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(sum(map(len, written)))
+        delivered = sum(len(batch) - batch.ops.count(Op.REMOVED) for batch in written)
+        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(delivered)
         self.went_well()
 
     def _reached(self, reader: Reader) -> bool:

@@ -99,7 +99,6 @@ _TYPES: Final[dict[Logical, Type]] = {
     "timestamptz": Type("moment", moment),
     "uuid": Type("uuid"),
     "text": Type("text"),
-    "time": Type("text"),
 }
 _UNORDERED: Final = Type("text", ordered=False)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from ensign_core.change import Op, record_schema
+from ensign_core.change import Column, Op, record_schema
 from ensign_core.errors import EnsignError
 from ensign_core.rows import ABSENT, Value, new_image
 from tests.transforms import (
@@ -25,6 +26,9 @@ from tests.transforms import (
     update,
     values,
 )
+
+
+WIDE = replace(ORDERS, columns=(*ORDERS.columns, Column("opens", "time", "time")))
 
 
 def kept(where: str, *events: Event, **options: Any) -> list[bool]:
@@ -138,6 +142,7 @@ def test_what_is_no_condition_is_refused_with_the_config(where: str) -> None:
         ("placed > 'yesterday'", "transform.type_mismatch"),
         ("placed > '2026-11-23 12:00:00+02'", "transform.type_mismatch"),
         ("paid > FALSE", "transform.type_mismatch"),
+        ("opens > '08:00'", "transform.type_mismatch"),
         ("status + 1 = 2", "transform.type_mismatch"),
         ("amount IS TRUE", "transform.type_mismatch"),
     ],
@@ -145,7 +150,11 @@ def test_what_is_no_condition_is_refused_with_the_config(where: str) -> None:
 def test_what_does_not_fit_the_table_stops(where: str, code: str) -> None:
     letters = Letters()
     with pytest.raises(EnsignError) as caught:
-        changed(batch_of(insert(order(1))), {"type": "filter", "where": where}, letters=letters)
+        changed(
+            batch_of(insert([*order(1), "09:00"], WIDE)),
+            {"type": "filter", "where": where},
+            letters=letters,
+        )
     assert caught.value.code == code
     assert letters == []
 

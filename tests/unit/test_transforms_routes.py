@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ensign_core.change import Batch, BatchBuilder, Op, Position, Stage, Tx
 from ensign_core.config.topics import topic_name
 from ensign_core.errors import EnsignError
+from ensign_core.formats import FormatName, formatter
 from ensign_core.rows import ABSENT, decode, new_image
 from ensign_core.transforms import Chain, by_target, remaining
 from tests.transforms import (
@@ -121,6 +122,18 @@ def test_what_remains_keeps_its_ordinals() -> None:
     assert [(change.ordinal, change.tx) for change in only] == [(101, TX), (102, TX), (105, TX)]
     assert values(only) == ["1", "2", "5"]
     assert remaining(changed(batch, {"type": "filter", "where": "FALSE"}), ["t"]) == {}
+
+
+@pytest.mark.parametrize("name", ["json", "flat", "debezium"])
+def test_no_format_writes_what_was_taken_out(name: FormatName) -> None:
+    batch = batch_of(
+        insert(order(1)), update(order(2), order(2)), delete(order(3)), insert(order(4)), topic="t"
+    )
+    found = changed(batch, {"type": "filter", "where": "id IN (2, 4)"})
+    lines = formatter(name).lines(found)
+    assert list(lines.indexes) == [1, 3]
+    if name == "json":
+        assert [json.loads(line)["offset"] for line in lines.texts] == [1, 3]
 
 
 def written(number: int, kind: str = "order", payload: str = '{"a": 1}') -> list[Any]:

@@ -20,12 +20,13 @@ def cut(batch: Batch, stops: Sequence[int]) -> Iterator[Batch]:
     start = place = 0
     runs = batch.runs
     for stop in stops:
-        piece = batch.part(start, start)
         first, last = batch.ends[start - 1] if start else 0, batch.ends[stop - 1]
-        piece.ops = batch.ops[start:stop]
-        piece.schema_ids = batch.schema_ids[start:stop]
-        piece.ends = array("I", (end - first for end in batch.ends[start:stop]))
-        piece.body = batch.body[first:last]
+        piece = Batch(
+            batch.ops[start:stop], batch.schema_ids[start:stop],
+            array("I", (end - first for end in batch.ends[start:stop])), batch.body[first:last],
+            schemas=batch.schemas, topic=batch.topic, offset=batch.offset + start,
+            routes=batch.routes,
+        )  # fmt: skip
         while place < len(runs) and runs[place].start < stop:
             run = runs[place]
             shift = max(0, start - run.start)

@@ -10,7 +10,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensign_core.change import Batch, Op
+from ensign_core.change import BatchBuilder, Op, Tx
 from ensign_core.config.conditions import Term, condition
 from ensign_core.rows import ABSENT, Unchanged, Value, check_body, edit, encode
 from ensign_core.transforms.filters import Filter
@@ -162,12 +162,22 @@ def test_conditions_mean_what_they_mean_for_each_row(
         assert kept == (op != Op.REMOVED), (where, row)
 
 
-@given(st.lists(bodies, min_size=1, max_size=12), st.sets(st.integers(1, 11)))
-def test_what_is_cut_and_joined_is_the_same(parts: list[bytes], places: set[int]) -> None:
+@given(
+    st.lists(bodies, min_size=1, max_size=12),
+    st.sets(st.integers(1, 11)),
+    st.sets(st.integers(0, 11)),
+)
+def test_what_is_cut_and_joined_is_the_same(
+    parts: list[bytes], places: set[int], begins: set[int]
+) -> None:
     schema = table("t", "id", "b", "c", "d")
-    batch: Batch = batch_of(
-        *((Op.UPDATE, schema, part) for part in parts), topic="t", offset=5, ordinal=9
-    )
+    builder = BatchBuilder()
+    for index, part in enumerate(parts):
+        if index in begins:
+            builder.begin(Tx(str(index), "0/1", index), 10 * index)
+        builder.add(Op.UPDATE, schema, part)
+    batch = builder.take(None)
+    batch.topic, batch.offset = "t", 5
     stops = sorted({place for place in places if place < len(parts)} | {len(parts)})
     pieces = list(cut(batch, stops))
     assert [change.ordinal for piece in pieces for change in piece] == [
@@ -176,4 +186,6 @@ def test_what_is_cut_and_joined_is_the_same(parts: list[bytes], places: set[int]
     assert [change.offset for piece in pieces for change in piece] == [
         change.offset for change in batch
     ]
+    for piece, start, stop in zip(pieces, [0, *stops], stops, strict=False):
+        assert piece == batch.part(start, stop)
     assert joined(batch, pieces) == batch

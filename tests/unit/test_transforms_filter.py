@@ -27,7 +27,6 @@ from tests.transforms import (
     values,
 )
 
-
 WIDE = replace(ORDERS, columns=(*ORDERS.columns, Column("opens", "time", "time")))
 
 

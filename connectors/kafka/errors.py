@@ -38,6 +38,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "A broker of {where} cannot write to its disk.",
         "Make room or mend the disk there; the pipeline goes on by itself.",
     ),
+    "token.unreachable": (
+        "No token that the brokers of {where} accept could be had from {token_url}.",
+        "Check token_url, client_id, client_secret and scope; the pipeline tries again.",
+    ),
     "transaction.busy": (
         "Another producer is ending a transaction under the same id.",
         "Nothing to do: the pipeline tries again when that has ended.",

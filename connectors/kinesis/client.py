@@ -136,6 +136,5 @@ def _assumed(config: KinesisConnection, session: boto3.Session, settings: Config
 
     inner = get_session()
     credentials = RefreshableCredentials.create_from_metadata(refresh(), refresh, "sts-assume-role")
-    # botocore has no public way to give a session credentials that renew themselves.
-    inner._credentials = credentials  # type: ignore[attr-defined]
+    inner._credentials = credentials  # type: ignore[attr-defined]  # there is no public way
     return boto3.Session(botocore_session=inner, region_name=config.region)

@@ -106,6 +106,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         ),
         "Set on_removed: skip to go on behind the gap, and lengthen the stream's retention.",
     ),
+    "start_in_future": (
+        "The time in start has not come yet.",
+        "Give a time that has passed, or start: latest.",
+    ),
     "position_malformed": (
         "The position of this pipeline is not one of a Kinesis source.",
         "Use another pipeline name for another kind of source.",

@@ -43,9 +43,11 @@ is what tells later whether retention removed something that was not."""
 GATHER_S_MAX: Final = 0.05
 """How long events wait for those of other shards before they are given as a batch."""
 
+CLOCK_MS: Final = 1000
+"""How well Kinesis' clock is known; it refuses times that have not come."""
+
 SETTLED_MS: Final = 2000
-"""Kinesis' clock is known to about a second: an answer with nothing behind it says that all was
-read that arrived so much before."""
+"""An answer with nothing behind it says that all was read that arrived so much before."""
 
 
 @dataclass
@@ -166,11 +168,14 @@ class KinesisSource:
         """Without a position, or with that of a stream that is gone: then from its start."""
         assert self._service is not None
         self._moved = True
+        now_ms = self._service.now_ms() - CLOCK_MS
         self._from_ms = self._config.start_ms() if anew else None
+        if self._from_ms is not None and self._from_ms > now_ms:
+            raise error("start_in_future")
         if not anew or self._config.start != "latest":
             self._begin_new()
             return
-        now_ms = self._from_ms = self._service.now_ms()
+        self._from_ms = now_ms
         for name in leaves(self._shards):
             later = Start("AT_TIMESTAMP", now_ms)
             self._begin(name, Place(through_ms=now_ms), Start("LATEST"), later)

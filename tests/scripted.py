@@ -110,7 +110,7 @@ class Step:
 
     rows: tuple[tuple[str, str], ...] = ()
     stage: Stage = Stage.NONE
-    letter: bytes | None = None
+    letter: bytes | Change | None = None
     kept: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -135,9 +135,10 @@ class Server(Script):
         self.acked: list[int] = []
         self.signals: list[Signal] = []
         self.on_ack: Callable[[int], None] = lambda position: None
+        self.again: Callable[[Batch], Batch] = lambda batch: batch
         self.connector = Connector(
             "scripted", "source", Scripted, lambda _config, context: self._make(context),
-            signals=True,
+            signals=True, replay=lambda _config, batch: self.again(batch),
         )  # fmt: skip
 
     def _make(self, context: Context) -> ScriptedSource:
@@ -238,7 +239,9 @@ Delivered = tuple[str, Offset, str]
 
 
 class Target(Script):
-    """Where scripted sinks deliver. With ``keeps_offsets`` it stores them with the events (I7)."""
+    """Where scripted sinks deliver. With ``keeps_offsets`` it stores them with the events (I7).
+    Values that are ``odd`` are set aside, those ``refused`` end the sink; ``again`` are those that
+    came as replayed ones."""
 
     def __init__(self, *, keeps_offsets: bool = False) -> None:
         super().__init__()
@@ -247,6 +250,8 @@ class Target(Script):
         self.gate = threading.Event()
         self.gate.set()
         self.odd: set[str] = set()
+        self.refused: set[str] = set()
+        self.again: list[str] = []
         self.on_flush: Callable[[], None] = lambda: None
         self.connector = Connector(
             "scripted", "sink", Scripted, lambda _config, context: self._make(context)
@@ -280,11 +285,17 @@ class ScriptedSink(Instance):
         assert self.target.gate.wait(PATIENCE_S)
         for change in batch:
             value = value_of(change)
+            if batch.replayed:
+                self.target.again.append(value)
+            if value in self.target.refused:
+                self._dead = True
+                raise EnsignError("row.refused", "It is refused.", "Look.")
             if value in self.target.odd:
                 self._context.dead_letter(change, EnsignError("row.odd", "It is odd.", "Look."))
             else:
                 self._pending.append((batch.topic, change.offset, value))
-        self._next[batch.topic] = batch.next_offset
+        if not batch.replayed:
+            self._next[batch.topic] = batch.next_offset
 
     def flush(self) -> None:
         self.meet("flush")

@@ -39,6 +39,16 @@ def _named(name: str) -> str:
     return name
 
 
+def _sinks(sinks: dict[str, Any]) -> dict[str, Any]:
+    if "source" in sinks:
+        raise PydanticCustomError(
+            "config.name",
+            "A sink cannot be named as the source is.",
+            {"remedy": "Choose another name than `source`."},
+        )
+    return sinks
+
+
 def _template(template: str) -> str:
     fault = template_fault(template)
     if fault is not None:
@@ -165,7 +175,7 @@ class PipelineConfig(_Section):
     transforms: Annotated[tuple[Any, ...], AfterValidator(_no_transforms)] = Field(
         (), description="Steps between source and topic. None is known yet: leave it empty."
     )
-    sinks: dict[Name, SinkEntry] = Field(
+    sinks: Annotated[dict[Name, SinkEntry], AfterValidator(_sinks)] = Field(
         default_factory=dict,
         description="Where events go, by name. Without sinks the topic is the destination.",
     )

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ensign_core.broker import Broker, Writer
+from ensign_core.broker import Broker, Writer, dead_letter_topic
 from ensign_core.broker.broker import event_batch
-from ensign_core.change import Batch, Position, Schema, Stage
+from ensign_core.change import SET_ASIDE, Batch, Offset, Position, Schema, Stage
+from ensign_core.errors import EnsignError
 from ensign_core.metrics import (
     APPEND_SECONDS,
     BYTES_APPENDED,
@@ -17,8 +18,11 @@ from ensign_core.metrics import (
     EVENTS_APPENDED,
 )
 from ensign_core.plugin import Connector, ConnectorConfig, Source
-from ensign_core.run.context import RunContext, dead_letter_topic
+from ensign_core.run.context import RunContext
+from ensign_core.run.letters import SOURCE, Letter
 from ensign_core.run.part import Part
+from ensign_core.run.replay import Replays, bytes_only, joined
+from ensign_core.run.retry import classified, waits
 
 HEARTBEAT_S = 1.0
 
@@ -46,7 +50,7 @@ class Ingest(Part):
         wait_s: float | None = None,
         observer: Observer | None = None,
     ) -> None:
-        super().__init__(pipeline, "source", wait_s)
+        super().__init__(pipeline, SOURCE, wait_s)
         self._broker = broker
         self._connector = connector
         self._config = config
@@ -55,6 +59,13 @@ class Ingest(Part):
         self._observer = observer
         self._context = RunContext(pipeline, self.name, self.progress, broker, topic_of)
         self._topics: dict[Schema, str] = {}
+        self._replays = Replays(broker, pipeline, self.name)
+        self._reads = connector.reads(config)
+
+    def give_topics(self) -> None:
+        """Give the sinks the topics here that the source stands for."""
+        if self._reads:
+            self._broker.give_topics(self.pipeline, self._reads)
 
     def live(self, stop: threading.Event) -> None:
         """One life of the source: from the last durable position until stop, end or error."""
@@ -73,7 +84,9 @@ class Ingest(Part):
     ) -> None:
         acked_at = read_at = time.monotonic()
         while not stop.is_set():
-            batch = source.read(HEARTBEAT_S)
+            self._replay(writer)
+            batch = source.read(0.0 if self._replays.under_way else HEARTBEAT_S)
+            self.give_topics()
             if batch is not None:
                 synced = self._append(writer, batch, synced)
             self.went_well()
@@ -81,7 +94,7 @@ class Ingest(Part):
             if synced is not None and (batch is not None or now - acked_at >= HEARTBEAT_S):
                 source.ack(synced)  # I5: after the sync, and nowhere else
                 acked_at = now
-            if self._until_caught_up and source.caught_up():
+            if self._until_caught_up and source.caught_up() and not self._replays.under_way:
                 return
             if batch is not None and len(batch.body) < SMALL_BYTES:
                 stop.wait(max(0.0, read_at + SMALL_EVERY_S - now))
@@ -94,12 +107,57 @@ class Ingest(Part):
         letters = self._context.take_letters()
         if letters:
             topic = dead_letter_topic(self.pipeline)
-            parts.append((topic, event_batch(topic, letters)))
+            parts.append((topic, event_batch(topic, [letter.event for letter in letters])))
         held = batch.stage is Stage.HOLD
         position = None if held else batch.position
         writer.append(parts, position, batch.stage, batch.kept)
         self._observe(batch, time.monotonic() - started)
         return synced if held else batch.position
+
+    def _replay(self, writer: Writer) -> None:
+        """Work on dead letters again that operators asked for. What is made of one is appended in
+        the commit that is done with it: exactly once."""
+        made: dict[Offset, list[tuple[str, Batch]]] = {}
+        failed: dict[Offset, EnsignError] = {}
+        for letter in self._replays.take():
+            try:
+                made[letter.offset] = self._made_again(letter)
+            except Exception as error:  # noqa: BLE001
+                failed[letter.offset] = classified(error)
+        self._replays.failed(failed | self._append_again(writer, made))
+
+    def _made_again(self, letter: Letter) -> list[tuple[str, Batch]]:
+        with self._context.apart() as letters:
+            batch = self._connector.replay(self._config, letter.again())
+            if SET_ASIDE in batch.schemas:
+                raise bytes_only(self._connector.name)
+            parts = self._route(batch)
+        if letters:
+            raise letters[0].error
+        return parts
+
+    def _append_again(
+        self, writer: Writer, made: dict[Offset, list[tuple[str, Batch]]]
+    ) -> dict[Offset, EnsignError]:
+        """Append what was made of letters; the errors of those that do not go into their topics,
+        each of which is found by itself."""
+        if not made:
+            return {}
+        parts = joined(part for parts in made.values() for part in parts)
+        try:
+            writer.append(parts, replayed=self._replays.replayed(list(made)))
+        except EnsignError as error:
+            if waits(error) or error.code == "pipeline.fenced":
+                raise
+            if len(made) == 1:
+                return dict.fromkeys(made, error)
+            failed: dict[Offset, EnsignError] = {}
+            for offset, own in made.items():
+                failed |= self._append_again(writer, {offset: own})
+            return failed
+        EVENTS_APPENDED.labels(self.pipeline).inc(sum(len(batch) for _, batch in parts))
+        BYTES_APPENDED.labels(self.pipeline).inc(sum(len(batch.body) for _, batch in parts))
+        return {}
 
     def _route(self, batch: Batch) -> list[tuple[str, Batch]]:
         """The batch by topic: one frame per topic, in one append."""

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ensign_core.broker import Broker
+from ensign_core.broker import Broker, dead_letter_topic
 from ensign_core.change import Offset, Schema
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig
-from ensign_core.run.context import dead_letter_topic
 from ensign_core.run.egress import Egress
 from ensign_core.run.ingest import Ingest, Observer
 from ensign_core.run.part import Part
@@ -92,6 +91,8 @@ class Pipeline:
         """Block until the pipeline has ended; the error that ended it, if one did. What goes wrong
         in one part stops the others, since they are useless without it."""
         release = self._broker.hold(self._plan.name)
+        # Before a sink that is seen for the first time asks for their ends.
+        self.source.give_topics()
         # What is loaded by now stays: a full collection need not look at it, which would be seen in
         # the latency of a commit.
         gc.freeze()

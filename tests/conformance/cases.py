@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.conformance.case import MakeSinkCase, MakeSourceCase
+from tests.conformance.kafka import KafkaSourceCase
 from tests.conformance.kinesis import KinesisSinkCase, KinesisSourceCase
 from tests.conformance.mysql import MysqlCase
 from tests.conformance.postgres import PostgresCase
@@ -90,6 +91,7 @@ def _delivered(data: bytes) -> list[tuple[str, int]]:
 SOURCES: dict[str, MakeSourceCase] = {
     "generator": GeneratorCase,
     "file": FileSourceCase,
+    "kafka": KafkaSourceCase,
     "kinesis": KinesisSourceCase,
     "mysql": MysqlCase,
     "postgres": PostgresCase,

@@ -344,6 +344,14 @@ def test_names_that_are_not(written: Written, name: str) -> None:
         assert [error.code for error in written.errors(text)] == ["config.name"]
 
 
+def test_a_sink_is_not_named_as_the_source_is(written: Written) -> None:
+    text = (
+        "pipelines: {a: {source: {type: database, dsn: 'postgresql://'}, "
+        "sinks: {source: {type: folder, path: x}}}}"
+    )
+    assert [error.code for error in written.errors(text)] == ["config.name"]
+
+
 @pytest.mark.parametrize(
     "template", ["", "a b", "{", "}", "{}", "{table!r}", "{table", "{{table}}", "é", "x" * 513]
 )

@@ -29,6 +29,9 @@ REQUEST_BYTES_MAX: Final = 5 << 20
 """Bytes of a request, keys included; a record that is larger goes alone. AWS takes 10 MiB by now,
 others that speak its protocol took 5, and two requests cost the same as one twice as large."""
 
+KEY_RECORDS_MAX: Final = 500
+"""Records of one key that wait: each takes a round trip, so they say how long a flush may take."""
+
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
 """How long a key waits whose record was refused: doubled each time."""
@@ -52,6 +55,7 @@ class Sender:
         self._throttled_s_max = throttled_s_max
         self._tell_waiting = waiting
         self._queues: dict[str, deque[bytes]] = {}
+        self._long: set[str] = set()
         self._ready: deque[str] = deque()
         self._flying: dict[Future[PutRecordsOutputTypeDef], list[str]] = {}
         self._refused: dict[str, int] = {}
@@ -66,12 +70,14 @@ class Sender:
             self._ready.append(key)
         queue.append(data)
         self.bytes += len(data)
+        if len(queue) > KEY_RECORDS_MAX:
+            self._long.add(key)
 
     def pump(self, bytes_max: int) -> None:
-        """Send until no more than ``bytes_max`` bytes wait (0: until all have been taken). Raises
-        ``kinesis.throttled`` or ``kinesis.busy`` when nothing at all is taken for too long, and
-        what requests fail with."""
-        while self._queues and (self.bytes > bytes_max or not bytes_max):
+        """Send until no more than ``bytes_max`` bytes wait, and no more than `KEY_RECORDS_MAX` of a
+        key (0: until all have been taken). Raises ``kinesis.throttled`` or ``kinesis.busy`` when
+        nothing at all is taken for too long, and what requests fail with."""
+        while self._queues and (not bytes_max or self.bytes > bytes_max or self._long):
             now_s = time.monotonic()
             while self._resting and self._resting[0][0] <= now_s:
                 self._ready.append(heapq.heappop(self._resting)[1])
@@ -129,6 +135,8 @@ class Sender:
         self._refused.pop(key, None)
         queue = self._queues[key]
         self.bytes -= len(queue.popleft())
+        if len(queue) <= KEY_RECORDS_MAX:
+            self._long.discard(key)
         if queue:
             self._ready.append(key)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from ensign_core.broker import Broker, Reader, dead_letter_topic
-from ensign_core.change import Batch, Offset
+from ensign_core.change import Offset
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink

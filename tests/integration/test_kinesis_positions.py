@@ -106,6 +106,21 @@ def test_an_aggregate_is_kept_where_that_is_wanted(
     assert [(event.key, event.data) for event in capture.caught_up()] == [(b"a", data)]
 
 
+def test_splitting_switched_off_inside_of_an_aggregate(
+    kinesis: KinesisServer, read_stream: Read
+) -> None:
+    """The whole record comes: some of it again, and nothing is lost."""
+    stream = kinesis.new_stream(1)
+    data = kpl.aggregate([("user", b"%d" % n, None) for n in range(3)])
+    kinesis.put(stream, [("a", data)])
+    capture = read_stream(stream, batch_bytes_max=1)
+    capture.until(lambda: capture.data() == [b"0"])
+    keeping = read_stream(stream, aggregated="keep")
+    keeping.position = capture.position
+    keeping.caught_up()
+    assert keeping.data() == [data]
+
+
 def test_records_of_another_shard_are_passed_over(
     kinesis: KinesisServer, read_stream: Read
 ) -> None:
@@ -212,6 +227,10 @@ def test_a_stream_made_again_stops_or_is_said(kinesis: KinesisServer, read_strea
     kinesis.delete_stream(stream)
     kinesis.create_stream(stream, 1)
     kinesis.put(stream, numbered(3, 2))
+    with pytest.raises(EnsignError) as caught:
+        capture.until(lambda: False)
+    # Waited out, and then decided where it is opened anew.
+    assert caught.value.code == "kinesis.stream.busy"
     with pytest.raises(EnsignError) as caught:
         capture.open()
     assert caught.value.code == "kinesis.stream_recreated"

@@ -30,7 +30,7 @@ pipelines:
 """
 KEYS: Final = 40
 CHUNK_RECORDS: Final = 50
-RECORDS: Final = 6_000
+RECORDS: Final = 3_000
 THROTTLED_SHARE: Final = 0.15
 
 
@@ -99,7 +99,7 @@ class Load:
     def _reshard(self, *, merge: bool) -> None:
         shards = self._server.shards(self._stream, are_open=True)
         if not merge:
-            self._server.split(self._stream, shards[0])
+            self._server.split(self._stream, shards[0]["ShardId"])
             return
         # Those that lie side by side: a split's children.
         self._server.merge(self._stream, shards[-2]["ShardId"], shards[-1]["ShardId"])

@@ -33,7 +33,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Check the network; raise request_timeout_s where answers are large and the way is slow.",
     ),
     "throttled": (
-        "Kinesis has refused requests for want of throughput for {seconds} s.",
+        "Kinesis refuses requests to stream {stream} for want of throughput.",
         "Add shards to stream {stream}, or choose a partition key that spreads better over them.",
     ),
     "busy": (

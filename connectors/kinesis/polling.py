@@ -116,7 +116,8 @@ class Polling:
 
     def drop(self, shard: str) -> None:
         """Read it no more."""
-        self._cursors.pop(shard, None)
+        if self._cursors.pop(shard, None) is not None:
+            self._count()
 
     def next(self, timeout_s: float) -> Answer | None:
         """The next answer, or None after about ``timeout_s`` (I2). Raises `NothingThereError`."""

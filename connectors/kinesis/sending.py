@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from connectors.kinesis.client import Service
-from connectors.kinesis.errors import CODES, THROTTLED, code_of, error
+from connectors.kinesis.errors import THROTTLED, code_of, error
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis.type_defs import PutRecordsOutputTypeDef
@@ -149,10 +149,8 @@ class Sender:
         if self._stuck_since_s is None:
             self._stuck_since_s = now_s
         elif now_s - self._stuck_since_s > self._throttled_s_max:
-            word = CODES.get(code, "busy")
-            seconds = f"{self._throttled_s_max:g}"
-            raise error(word if word == "throttled" else "busy", code=code, stream=self._stream,
-                        seconds=seconds)  # fmt: skip
+            word = "throttled" if code in THROTTLED else "busy"
+            raise error(word, code=code, stream=self._stream)
         times = self._refused[key] = self._refused.get(key, 0) + 1
         rest_s = min(BACKOFF_FIRST_S * 2 ** (times - 1), BACKOFF_S_MAX)
         heapq.heappush(self._resting, (now_s + rest_s * random.uniform(0.75, 1.25), key))  # noqa: S311

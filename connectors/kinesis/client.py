@@ -31,6 +31,11 @@ PUSH_SILENCE_S_MAX: Final = 60.0
 """How long a subscription may be silent before it counts as lost. AWS sends an event every few
 seconds, empty ones too."""
 
+CONNECTIONS_MAX: Final = 32
+PUSHED_MAX: Final = 10_000
+"""Connections that are kept at most: a sink has as many as it has requests under way, and each
+shard that is pushed has one."""
+
 _DOING: Final = {
     "DescribeStreamSummary": "looking at the stream",
     "ListShards": "listing the shards",
@@ -111,7 +116,7 @@ def _client(config: KinesisConnection, *, pushed: bool) -> KinesisClient:
         connect_timeout=config.connect_timeout_s,
         read_timeout=PUSH_SILENCE_S_MAX if pushed else config.request_timeout_s,
         retries={"total_max_attempts": 1},
-        max_pool_connections=64,
+        max_pool_connections=PUSHED_MAX if pushed else CONNECTIONS_MAX,
     )
     if config.role_arn is not None:
         session = _assumed(config, session, settings)
@@ -136,6 +141,5 @@ def _assumed(config: KinesisConnection, session: boto3.Session, settings: Config
 
     inner = get_session()
     credentials = RefreshableCredentials.create_from_metadata(refresh(), refresh, "sts-assume-role")
-    # botocore has no public way to give a session credentials that renew themselves.
-    inner._credentials = credentials  # type: ignore[attr-defined]
+    inner._credentials = credentials  # type: ignore[attr-defined]  # there is no public way
     return boto3.Session(botocore_session=inner, region_name=config.region)

@@ -33,7 +33,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Check the network; raise request_timeout_s where answers are large and the way is slow.",
     ),
     "throttled": (
-        "Kinesis has refused requests for want of throughput for {seconds} s.",
+        "Kinesis refuses requests to stream {stream} for want of throughput.",
         "Add shards to stream {stream}, or choose a partition key that spreads better over them.",
     ),
     "busy": (
@@ -105,6 +105,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
             "read: all is known to be read until {since}, and retention is {hours} h."
         ),
         "Set on_removed: skip to go on behind the gap, and lengthen the stream's retention.",
+    ),
+    "start_in_future": (
+        "The time in start has not come yet.",
+        "Give a time that has passed, or start: latest.",
     ),
     "position_malformed": (
         "The position of this pipeline is not one of a Kinesis source.",

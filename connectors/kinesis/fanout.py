@@ -120,10 +120,8 @@ class Fanout:
     """Subscribes to the shards that were begun. Used by the source's thread only (I1), which gets
     what the threads met as exceptions of `next`."""
 
-    def __init__(
-        self, service: Service, config: KinesisSourceConfig, consumer: str, consumer_arn: str
-    ) -> None:
-        self._service = service
+    def __init__(self, config: KinesisSourceConfig, consumer: str, consumer_arn: str) -> None:
+        self._service = Service(config, pushed=True)
         self._config = config
         self._consumer = consumer
         self._arn = consumer_arn
@@ -131,9 +129,10 @@ class Fanout:
         self._subscriptions: dict[str, _Subscription] = {}
 
     def begin(self, shard: str, start: Start, later: Start | None = None) -> None:
-        """Subscribe to a shard from ``start``; ``later`` as `Polling.begin` has it."""
+        """Subscribe to a shard from ``later`` if it is given, as the end of a shard may have moved
+        before the subscription is made; else from ``start``."""
         subscription = _Subscription(
-            self._service, self._config.stream, self._consumer, self._arn, shard, start, later,
+            self._service, self._config.stream, self._consumer, self._arn, shard, later or start,
             self._inbox,
         )  # fmt: skip
         self._subscriptions[shard] = subscription
@@ -176,6 +175,7 @@ class Fanout:
         for subscription in subscriptions:
             if subscription.thread.is_alive():
                 subscription.thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._service.close()
 
 
 class _Subscription:
@@ -183,7 +183,7 @@ class _Subscription:
 
     def __init__(
         self, service: Service, stream: str, consumer: str, arn: str, shard: str, start: Start,
-        later: Start | None, inbox: _Inbox,
+        inbox: _Inbox,
     ) -> None:  # fmt: skip
         self._service = service
         self._stream = stream
@@ -191,7 +191,6 @@ class _Subscription:
         self._arn = arn
         self._shard = shard
         self._start = start
-        self._later = later
         self._inbox = inbox
         self._stopped = threading.Event()
         self._events: Any = None
@@ -239,8 +238,6 @@ class _Subscription:
             StartingPosition=self._start.position(),  # type: ignore[arg-type]  # made of the names that the driver's type lists
         )
         self._events = answer["EventStream"]
-        if self._later is not None:
-            self._start, self._later = self._later, None
         try:
             for event in self._events:
                 self._fresh = False

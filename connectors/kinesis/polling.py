@@ -106,15 +106,18 @@ class Polling:
         self._told = 0
 
     def begin(self, shard: str, start: Start, later: Start | None = None) -> None:
-        """Read a shard from ``start``. An iterator that had to be got again before a record was
-        read is one of ``later``: for the end of a shard, which moves, a time."""
+        """Read a shard from ``start``. Where ``later`` is given, its iterator is got at once, and
+        one that has to be got again before a record was read is one of ``later``: for the end of a
+        shard, which moves, a time."""
         cursor = self._cursors[shard] = _Cursor(start)
-        if later is not None and self._prepare(shard, cursor):
+        if later is not None:
+            self._prepare(shard, cursor)
             cursor.start = later
 
     def drop(self, shard: str) -> None:
         """Read it no more."""
-        self._cursors.pop(shard, None)
+        if self._cursors.pop(shard, None) is not None:
+            self._count()
 
     def next(self, timeout_s: float) -> Answer | None:
         """The next answer, or None after about ``timeout_s`` (I2). Raises `NothingThereError`."""

@@ -72,9 +72,10 @@ def entries(
     sequence, arrived = record["SequenceNumber"], arrived_ms(record)
     found = aggregated.split(record["Data"]) if hashes is not None else None
     if found is None or hashes is None:
-        if behind is None:
-            yield Entry(sequence, None, arrived, _body(record["PartitionKey"], record["Data"],
-                                                       shard, sequence, arrived, None))  # fmt: skip
+        # Also behind a sub-offset: where splitting was switched off amid a record, the whole one
+        # repeats some, and nothing is lost.
+        body = _body(record["PartitionKey"], record["Data"], shard, sequence, arrived, None)
+        yield Entry(sequence, None, arrived, body)
         return
     first, last = hashes
     ours = [i for i, user in enumerate(found) if first <= user.hash <= last]

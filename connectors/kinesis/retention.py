@@ -22,8 +22,7 @@ which is about to be removed."""
 
 
 class Retention:
-    """The stream's retention as it was when the source was opened. It is set in hours, and a source
-    is opened anew when its worker is."""
+    """The stream's retention, in ``hours``, as it was when it was last looked at."""
 
     def __init__(self, service: Service, hours: int) -> None:
         self._service = service

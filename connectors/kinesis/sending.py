@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from connectors.kinesis.client import Service
-from connectors.kinesis.errors import CODES, THROTTLED, code_of, error
+from connectors.kinesis.errors import THROTTLED, code_of, error
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis.type_defs import PutRecordsOutputTypeDef
@@ -28,6 +28,9 @@ REQUEST_RECORDS_MAX: Final = 500
 REQUEST_BYTES_MAX: Final = 5 << 20
 """Bytes of a request, keys included; a record that is larger goes alone. AWS takes 10 MiB by now,
 others that speak its protocol took 5, and two requests cost the same as one twice as large."""
+
+KEY_RECORDS_MAX: Final = 500
+"""Records of one key that wait: each takes a round trip, so they say how long a flush may take."""
 
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
@@ -52,6 +55,7 @@ class Sender:
         self._throttled_s_max = throttled_s_max
         self._tell_waiting = waiting
         self._queues: dict[str, deque[bytes]] = {}
+        self._long: set[str] = set()
         self._ready: deque[str] = deque()
         self._flying: dict[Future[PutRecordsOutputTypeDef], list[str]] = {}
         self._refused: dict[str, int] = {}
@@ -66,12 +70,14 @@ class Sender:
             self._ready.append(key)
         queue.append(data)
         self.bytes += len(data)
+        if len(queue) > KEY_RECORDS_MAX:
+            self._long.add(key)
 
     def pump(self, bytes_max: int) -> None:
-        """Send until no more than ``bytes_max`` bytes wait (0: until all have been taken). Raises
-        ``kinesis.throttled`` or ``kinesis.busy`` when nothing at all is taken for too long, and
-        what requests fail with."""
-        while self._queues and (self.bytes > bytes_max or not bytes_max):
+        """Send until no more than ``bytes_max`` bytes wait, and no more than `KEY_RECORDS_MAX` of a
+        key (0: until all have been taken). Raises ``kinesis.throttled`` or ``kinesis.busy`` when
+        nothing at all is taken for too long, and what requests fail with."""
+        while self._queues and (not bytes_max or self.bytes > bytes_max or self._long):
             now_s = time.monotonic()
             while self._resting and self._resting[0][0] <= now_s:
                 self._ready.append(heapq.heappop(self._resting)[1])
@@ -129,6 +135,8 @@ class Sender:
         self._refused.pop(key, None)
         queue = self._queues[key]
         self.bytes -= len(queue.popleft())
+        if len(queue) <= KEY_RECORDS_MAX:
+            self._long.discard(key)
         if queue:
             self._ready.append(key)
         else:
@@ -141,10 +149,8 @@ class Sender:
         if self._stuck_since_s is None:
             self._stuck_since_s = now_s
         elif now_s - self._stuck_since_s > self._throttled_s_max:
-            word = CODES.get(code, "busy")
-            seconds = f"{self._throttled_s_max:g}"
-            raise error(word if word == "throttled" else "busy", code=code, stream=self._stream,
-                        seconds=seconds)  # fmt: skip
+            word = "throttled" if code in THROTTLED else "busy"
+            raise error(word, code=code, stream=self._stream)
         times = self._refused[key] = self._refused.get(key, 0) + 1
         rest_s = min(BACKOFF_FIRST_S * 2 ** (times - 1), BACKOFF_S_MAX)
         heapq.heappush(self._resting, (now_s + rest_s * random.uniform(0.75, 1.25), key))  # noqa: S311

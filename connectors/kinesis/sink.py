@@ -77,11 +77,10 @@ class KinesisSink:
     def _relieve(self, sender: Sender) -> None:
         """Send where too much waits (I8)."""
         limit = self._config.buffer_bytes_max
-        others = sum(other.bytes for other in self._senders.values()) - sender.bytes
-        if others + sender.bytes <= limit:
-            return
-        for other in self._senders.values():
-            other.pump(max(1, limit // (2 * len(self._senders))))
+        sender.pump(limit)
+        if sum(other.bytes for other in self._senders.values()) > limit:
+            for other in self._senders.values():
+                other.pump(max(1, limit // (2 * len(self._senders))))
 
     def _stream(self, topic: str) -> str:
         stream = self._config.stream.replace("{topic}", topic)

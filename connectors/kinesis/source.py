@@ -43,9 +43,11 @@ is what tells later whether retention removed something that was not."""
 GATHER_S_MAX: Final = 0.05
 """How long events wait for those of other shards before they are given as a batch."""
 
+CLOCK_MS: Final = 1000
+"""How well Kinesis' clock is known; it refuses times that have not come."""
+
 SETTLED_MS: Final = 2000
-"""Kinesis' clock is known to about a second: an answer with nothing behind it says that all was
-read that arrived so much before."""
+"""An answer with nothing behind it says that all was read that arrived so much before."""
 
 
 @dataclass
@@ -83,11 +85,11 @@ class KinesisSource:
     def open(self, resume: Position | None) -> None:
         config = self._config
         standing = decode(resume) if resume else None
-        self._service = service = Service(config, pushed=config.mode == "fanout")
+        self._service = service = Service(config)
         summary = service.summary(config.stream)
         if summary["StreamStatus"] not in ("ACTIVE", "UPDATING"):
             raise error("stream.busy", stream=config.stream, state=summary["StreamStatus"])
-        self._created_ms = round(summary["StreamCreationTimestamp"].timestamp() * 1000)
+        self._created_ms = _created_ms(summary)
         self._by_key = summary.get("RecordDistributionStrategy") != "AUTO"
         self._retention = Retention(service, summary["RetentionPeriodHours"])
         self._reader = self._make_reader(summary)
@@ -120,7 +122,7 @@ class KinesisSource:
                 if not self._reader.ready() or now_s >= min(gathered_at_s, deadline_s):
                     return self._take()
             if now_s >= self._discover_at_s:
-                self._discover()
+                self._look_again()
                 continue
             wait_s = 0.0 if self._moved else max(0.0, min(deadline_s, self._discover_at_s) - now_s)
             answer = self._next(wait_s)
@@ -155,9 +157,7 @@ class KinesisSource:
             return Polling(self._service, config, self._throttled)
         name = config.consumer_name(self._context.pipeline)
         self._arn = summary["StreamARN"]
-        return Fanout(
-            self._service, config, name, register(self._service, self._arn, config.stream, name)
-        )
+        return Fanout(config, name, register(self._service, self._arn, config.stream, name))
 
     def _throttled(self, count: int) -> None:
         self._context.progress(detail=f"throttled on {count} shards" if count else "")
@@ -166,11 +166,14 @@ class KinesisSource:
         """Without a position, or with that of a stream that is gone: then from its start."""
         assert self._service is not None
         self._moved = True
+        now_ms = self._service.now_ms()
         self._from_ms = self._config.start_ms() if anew else None
+        if self._from_ms is not None and self._from_ms > now_ms:
+            raise error("start_in_future")
         if not anew or self._config.start != "latest":
             self._begin_new()
             return
-        now_ms = self._from_ms = self._service.now_ms()
+        now_ms = self._from_ms = now_ms - CLOCK_MS
         for name in leaves(self._shards):
             later = Start("AT_TIMESTAMP", now_ms)
             self._begin(name, Place(through_ms=now_ms), Start("LATEST"), later)
@@ -213,6 +216,17 @@ class KinesisSource:
             del self._ended[name]
         self._moved |= bool(ready or gone)
 
+    def _look_again(self) -> None:
+        """Look for changes of the stream: its shards, its retention, and whether it is the same."""
+        assert self._service is not None
+        stream = self._config.stream
+        summary = self._service.summary(stream)
+        if _created_ms(summary) != self._created_ms:
+            # It is opened anew, where that is decided.
+            raise error("stream.busy", stream=stream, state="made again")
+        self._retention.hours = summary["RetentionPeriodHours"]
+        self._discover()
+
     def _discover(self) -> None:
         assert self._service is not None
         self._shards = listed(self._service, self._config.stream)
@@ -236,7 +250,7 @@ class KinesisSource:
             consumer = config.consumer_name(self._context.pipeline)
             if describe(self._service, self._arn, config.stream, consumer) is None:
                 raise error("consumer.busy", consumer=consumer, stream=config.stream)
-        self._discover()
+        self._look_again()
         track = self._tracks[name]
         self._reader.drop(name)
         if name not in self._shards:
@@ -353,6 +367,10 @@ class KinesisSource:
         if self._shown:
             self._context.progress(position=self._shown)
         return self._builder.take(standing.encode())
+
+
+def _created_ms(summary: StreamDescriptionSummaryTypeDef) -> int:
+    return round(summary["StreamCreationTimestamp"].timestamp() * 1000)
 
 
 def _time(ms: int | None) -> str:

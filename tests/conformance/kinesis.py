@@ -30,7 +30,7 @@ class KinesisSourceCase:
         server().split(self._stream, server().shards(self._stream)[0]["ShardId"])
         self.more()
         self.options: dict[str, object] = {
-            **connection(server()), "stream": self._stream, "poll_s": 0.2, "batch_bytes_max": 300,
+            **connection(server()), "stream": self._stream, "poll_s": 0.2, "batch_bytes_max": 500,
         }  # fmt: skip
 
     def more(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -48,9 +49,8 @@ def test_everything_comes_once_across_a_split_and_a_merge(
     assert left in {event.shard for event in capture.seen}
 
 
-@pytest.mark.parametrize("mode", MODES)
 def test_a_backlog_with_a_lineage_is_read_in_order(
-    kinesis: KinesisServer, read_stream: Read, mode: str
+    kinesis: KinesisServer, read_stream: Read
 ) -> None:
     """Parents that were closed before the source began, two splits and a merge of cousins."""
     stream = kinesis.new_stream(2)
@@ -61,9 +61,34 @@ def test_a_backlog_with_a_lineage_is_read_in_order(
     kinesis.put(stream, numbered(20, 20))
     kinesis.merge(stream, right, left)
     kinesis.put(stream, numbered(40, 20))
-    capture = read_stream(stream, mode=mode)
+    capture = read_stream(stream)
     capture.caught_up()
     check_complete(capture.seen, 60)
+
+
+def test_all_shards_change_at_once(kinesis: KinesisServer, read_stream: Read) -> None:
+    """Splits and merges, a writer between them, and a reader that sees none of the states alone."""
+    stream = kinesis.new_stream(1)
+    kinesis.put(stream, numbered(0, 10))
+    capture = read_stream(stream)
+    capture.until(lambda: len(capture.seen) == 10)
+    for round_, shards in enumerate((2, 4, 2)):
+        kinesis.update_shard_count(stream, shards)
+        kinesis.put(stream, numbered(10 + 10 * round_, 10))
+    capture.until(lambda: len(capture.seen) == 40)
+    check_complete(capture.seen, 40)
+    assert capture.caught_up() == []
+
+
+def test_threads_end_with_the_source(kinesis: KinesisServer, read_stream: Read) -> None:
+    stream = kinesis.new_stream(2)
+    capture = read_stream(stream, mode="fanout")
+    capture.open()
+    shards = {f"kinesis-{shard['ShardId']}" for shard in kinesis.shards(stream)}
+    assert {thread.name for thread in threading.enumerate()} >= shards
+    capture.until(lambda: capture.source is not None and capture.source.caught_up())
+    capture.close()
+    assert not {thread.name for thread in threading.enumerate()} & shards
 
 
 def test_resumes_after_every_batch_while_shards_change(
@@ -73,7 +98,7 @@ def test_resumes_after_every_batch_while_shards_change(
     stream = kinesis.new_stream(2)
     first, second = (shard["ShardId"] for shard in kinesis.shards(stream))
     kinesis.put(stream, numbered(0, 10))
-    capture = read_stream(stream, batch_bytes_max=200)
+    capture = read_stream(stream, batch_bytes_max=400)
     capture.until(lambda: len(capture.seen) >= 4, reopen_each=1)
     _, right = kinesis.split(stream, first)
     kinesis.put(stream, numbered(10, 10))

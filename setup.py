@@ -21,6 +21,7 @@ MODULES = (
     "connectors.mysql.framing",
     "connectors.mysql.jsonscalars",
     "connectors.mysql.binaryjson",
+    "connectors.kafka.records",
     "connectors.kafka.messages",
 )
 

@@ -26,6 +26,7 @@ GROUP = "ensign.connectors"
 OURS: Final[dict[tuple[Kind, str], str]] = {
     ("source", "postgres"): "connectors.postgres:CONNECTOR",
     ("source", "mysql"): "connectors.mysql:CONNECTOR",
+    ("source", "kafka"): "connectors.kafka:SOURCE",
     ("source", "generator"): "connectors.generator:CONNECTOR",
     ("source", "ensign"): "connectors.ensign:CONNECTOR",
     ("source", "file"): "connectors.file:SOURCE",

@@ -57,9 +57,7 @@ _FIXED: Final[dict[str, Setting]] = {
     "enable.partition.eof": True,
 }
 
-_NOT_OURS: Final = frozenset(
-    {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._MAX_POLL_EXCEEDED}
-)
+_NOT_OURS: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._MAX_POLL_EXCEEDED})
 """What the driver says of the group that it wants a name for, and that does not exist."""
 
 

@@ -101,7 +101,7 @@ SINKS: dict[str, MakeSinkCase] = {
     "kafka in transactions": KafkaTransactionsCase,
     "stdout": StdoutCase,
 }
-"""A connector may have several: their options name it.""" 
+"""A connector may have several: their options name it."""
 
 
 def _add_theirs() -> None:

@@ -19,7 +19,7 @@ BATCH = 10
 
 
 class Subject:
-    """A sink by the name of its case, with a case that is made in the test, where standard output is its."""
+    """A sink by the name of its case, which is made in the test, where standard output is its."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name = name

@@ -29,7 +29,7 @@ class Lane:
         self.ledger = f"{self.topic}.offsets"
 
     def sink(self, **options: Any) -> KafkaSink:
-        given = {"transactional": True, "ledger": self.ledger, "format": "flat"}
+        given: dict[str, Any] = {"transactional": True, "ledger": self.ledger, "format": "flat"}
         sink, self.context = new_sink(self.kafka, self.topic, **given | options)
         return sink
 

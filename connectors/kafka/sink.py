@@ -136,12 +136,13 @@ class KafkaSink:
 
     def flush(self) -> None:
         assert self._delivery is not None, "opened"
-        self._delivery.flush()  # I6
         if self._ledger is not None:
             for topic, offset in self._moved.items():
                 key, value = self._ledger.record(topic, offset)
                 record = Outgoing([key], [value], [0], b"\0", partitions=[PARTITION])
                 self._delivery.send(self._ledger.topic, record)
+        self._delivery.flush()  # I6
+        if self._ledger is not None:
             self._delivery.commit()
         self._moved.clear()
 

@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from ensign_core.broker import Broker, Reader, dead_letter_topic
-from ensign_core.change import Batch, Offset
+from ensign_core.change import Offset
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink
 from ensign_core.run.context import RunContext, SetAside
+from ensign_core.run.letters import Place
 from ensign_core.run.part import Part
 from ensign_core.run.replay import Replays
 from ensign_core.run.retry import classified, waits
 
-FLUSH_BYTES_MAX = 8 << 20
+FLUSH_BYTES_MAX = 32 << 20
 FLUSH_S_MAX = 1.0
+"""What is written at most between two flushes: what a crash may deliver again."""
 FLUSH_IDLE_S = 0.05
 """How long written events wait for more before they are flushed."""
 
@@ -55,7 +57,7 @@ class Egress(Part):
         self._reader: Reader | None = None
         self._replays = Replays(broker, pipeline, sink)
         self._singly = False
-        self._keeps_offsets = False
+        self._uncommitted: set[Place] = set()
 
     def wake(self) -> None:
         """Called by another thread: look at ``stop`` and ``until`` now."""
@@ -80,7 +82,6 @@ class Egress(Part):
         sink: Sink = self._connector.make(self._config, self._context)
         try:
             known = sink.open()  # I7
-            self._keeps_offsets = known is not None
             reader = self._broker.pipeline_reader(self.pipeline, self.group, self._begin, known)
             self._reader = reader
             try:
@@ -92,7 +93,7 @@ class Egress(Part):
             sink.close()
 
     def _deliver(self, sink: Sink, reader: Reader, stop: threading.Event) -> None:
-        written: list[Batch] = []
+        written = size = 0
         since = 0.0
         while True:
             if not written and not stop.is_set():
@@ -105,31 +106,34 @@ class Egress(Part):
                 sink.write(batch)
             if batches and not written:
                 since = time.monotonic()
-            written += batches
-            size = sum(len(batch.body) for batch in written)
+            written += sum(map(len, batches))
+            size += sum(len(batch.body) for batch in batches)
             late = time.monotonic() - since >= FLUSH_S_MAX
             if written and (not batches or late or size >= FLUSH_BYTES_MAX):
                 self._flush(sink, reader, written)
-                written = []
+                written = size = 0
             elif not written:
                 self.went_well()
             if ending:
                 return
 
-    def _flush(self, sink: Sink, reader: Reader, written: list[Batch]) -> None:
-        if self._keeps_offsets:
-            # Behind the flush a crash would lose them: the sink is not given those events again.
-            self._set_aside(self._context.take_letters())
+    def _flush(self, sink: Sink, reader: Reader, written: int) -> None:
+        # Before the target commits offsets of its own that lie behind them (I7).
+        self._set_aside(self._context.take_letters())
         sink.flush()
         self._set_aside(self._context.take_letters())
         reader.commit(self.group)  # I6
-        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(sum(map(len, written)))
+        self._uncommitted.clear()
+        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(written)
         self.went_well()
 
     def _set_aside(self, letters: list[SetAside]) -> None:
-        if letters:
+        """Make letters durable; what a sink sets aside again, since it was not committed, once."""
+        fresh = [letter for letter in letters if letter.place not in self._uncommitted]
+        if fresh:
             topic = dead_letter_topic(self.pipeline)
-            self._broker.publish(topic, [letter.event for letter in letters])
+            self._broker.publish(topic, [letter.event for letter in fresh])
+            self._uncommitted.update(letter.place for letter in fresh if letter.place)
 
     def _replay(self, sink: Sink) -> None:
         """Give the sink events again that it set aside, if operators asked for it: behind what it

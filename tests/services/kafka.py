@@ -100,8 +100,9 @@ DEFAULTS: Mapping[str, str] = {
     "log.segment.delete.delay.ms": "0",
     "log.index.size.max.bytes": "65536",
     "log.cleaner.dedupe.buffer.size": "4194304",
-    # Nobody takes the partitions over from a single node.
-    "controlled.shutdown.enable": "false",
+    # A broker that was killed may come back when its session has ended.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:ANONYMOUS;User:{CDC};User:CN={CDC}",
     "ssl.keystore.type": "PEM",
@@ -332,21 +333,16 @@ class KafkaServer:
         self, name: str, password: str, mechanisms: Sequence[Scram] = tuple(SCRAMS)
     ) -> None:
         """Make a user of SCRAM or change its password; it may do nothing until `allow`."""
-        _done(
-            self.admin.alter_user_scram_credentials([
-                UserScramCredentialUpsertion(
-                    name, ScramCredentialInfo(SCRAMS[mechanism], 4096), password.encode()
-                )
-                for mechanism in mechanisms
-            ])
-        )  # fmt: skip
+        # One request takes a user once.
+        for mechanism in mechanisms:
+            info = ScramCredentialInfo(SCRAMS[mechanism], 4096)
+            wanted = UserScramCredentialUpsertion(name, info, password.encode())
+            _done(self.admin.alter_user_scram_credentials([wanted]))
 
     def drop_user(self, name: str, mechanisms: Sequence[Scram] = tuple(SCRAMS)) -> None:
-        _done(
-            self.admin.alter_user_scram_credentials([
-                UserScramCredentialDeletion(name, SCRAMS[mechanism]) for mechanism in mechanisms
-            ])
-        )  # fmt: skip
+        for mechanism in mechanisms:
+            wanted = UserScramCredentialDeletion(name, SCRAMS[mechanism])
+            _done(self.admin.alter_user_scram_credentials([wanted]))
 
     def allow(
         self, user: str, operation: AclOperation, name: str = "*",

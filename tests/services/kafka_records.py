@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
@@ -57,7 +56,12 @@ def produce(
     transaction: Literal["commit", "abort"] | None = None,
 ) -> list[Record]:  # fmt: skip
     """Write records in their order; as they were written."""
-    given: dict[str, Any] = {**client, "enable.idempotence": True, "linger.ms": 1, "log_level": 0}
+    given: dict[str, Any] = {
+        **client,
+        "enable.idempotence": bool(transaction),
+        "linger.ms": 1,
+        "log_level": 0,
+    }
     if transaction:
         given["transactional.id"] = f"tests-{uuid.uuid4()}"
     producer = Producer(given)
@@ -120,11 +124,15 @@ def consume(
     found: list[Record] = []
     unread = set(range(partitions))
     try:
-        consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in sorted(unread)])
+        # Offsets in figures: OFFSET_BEGINNING waits half a second for a leader to be known.
+        places = [TopicPartition(topic, n) for n in sorted(unread)]
+        for place in places:
+            place.offset = consumer.get_watermark_offsets(place, ANSWER_S_MAX)[0]
+        consumer.assign(places)
         deadline = time.monotonic() + ANSWER_S_MAX
         while unread:
             assert time.monotonic() < deadline, f"partitions {unread} are not read to the end"
-            for message in consumer.consume(1000, 0.1):
+            for message in consumer.consume(1000, 0.02):
                 error = message.error()
                 if error is None:
                     found.append(record_of(message))

@@ -131,7 +131,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Check the broker's disk: kafka-dump-log names what is damaged.",
     ),
     "message_too_large": (
-        "A message for topic {topic} is larger than it takes ({limit} bytes).",
+        "A message for topic {topic} is larger than the topic takes.",
         "Raise max.message.bytes of the topic, or set on_refused: dead_letter.",
     ),
     "record_refused": (
@@ -141,8 +141,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     # Producers.
     "timestamp_refused": (
         "The brokers refuse the timestamp of a message for topic {topic}.",
-        "Let the topic take it (message.timestamp.before.max.ms, message.timestamp.after.max.ms), "
-        "or stamp messages itself (message.timestamp.type).",
+        "Widen the topic's message.timestamp.before.max.ms or message.timestamp.after.max.ms.",
     ),
     "key_missing": (
         "A message for topic {topic} has no key, and a compacted topic takes none without.",

@@ -129,7 +129,7 @@ class KafkaSink:
         queue = self._config.queue_bytes_max
         limit = min(facts.batch_bytes_max or queue, queue)
         if places := out.too_large(limit):
-            yield error("message_too_large", topic=topic, limit=limit), places
+            yield error("message_too_large", topic=topic), places
         if facts.compacted and None in out.keys:
             places = [place for place, key in enumerate(out.keys) if key is None]
             yield error("key_missing", topic=topic), places

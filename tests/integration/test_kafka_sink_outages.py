@@ -14,19 +14,60 @@ from ensign_core.run.retry import waits
 from tests.integration.kafka_sinks import new_sink, rows
 from tests.services.kafka import KafkaServer
 from tests.services.kafka_programs import jars
+from tests.services.kafka_records import consume
+from tests.services.proxy import FaultProxy
+from tests.services.ready import wait_until
 
 WAIT_S_MAX = 60.0
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[KafkaServer]:
-    """One that tests may stop."""
+def place() -> Iterator[tuple[KafkaServer, FaultProxy]]:
+    """A broker that tests may stop, and what clients of its ``plaintext`` are sent through."""
     if not jars():
         pytest.skip("no Kafka here: `make kafka` fetches it")
-    # One that comes back is let in when its old session is over.
+    # A broker that comes back is let in when its old session is over.
     quick = {"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}
-    with KafkaServer(settings=quick) as server:
-        yield server
+    server = KafkaServer(settings=quick)
+    with FaultProxy(server.host, server.ports["plaintext"]) as made:
+        ports = f":{server.ports['plaintext']}", f":{made.port}"
+        server.settings["advertised.listeners"] = server.settings["advertised.listeners"].replace(
+            *ports
+        )
+        with server:
+            yield server, made
+
+
+@pytest.fixture
+def broker(place: tuple[KafkaServer, FaultProxy]) -> KafkaServer:
+    return place[0]
+
+
+@pytest.fixture
+def proxy(place: tuple[KafkaServer, FaultProxy]) -> FaultProxy:
+    return place[1]
+
+
+def test_lost_answers_cause_no_repeat(broker: KafkaServer, proxy: FaultProxy) -> None:
+    """The broker has written what the sink never hears of, and sends again."""
+    topic = broker.new_topic()
+    sink, _ = new_sink(broker, topic)
+
+    def arrived() -> int:
+        return len(consume(broker.client("sasl"), topic, 1, "read_uncommitted"))
+
+    with closing(sink):
+        sink.open()
+        sink.write(rows(range(10)))
+        sink.flush()
+        proxy.black_hole("down")
+        sink.write(rows(range(10, 20), offset=10))
+        wait_until(lambda: arrived() == 20, WAIT_S_MAX, 0.05)
+        proxy.cut()
+        proxy.heal()
+        sink.flush()
+    ids = [json.loads(record.value or b"")["key"]["id"] for record in broker.consume(topic)]
+    assert ids == [*range(20)]
 
 
 @pytest.mark.parametrize("transactional", [False, True])

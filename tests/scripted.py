@@ -285,9 +285,7 @@ class ScriptedSink(Instance):
     def write(self, batch: Batch) -> None:
         self.meet("write")
         assert self.target.gate.wait(PATIENCE_S)
-        for change in batch:
-            if change.op is Op.REMOVED:
-                continue
+        for change in (change for change in batch if change.op is not Op.REMOVED):
             value = value_of(change)
             if batch.replayed:
                 self.target.again.append(value)

@@ -19,12 +19,12 @@ COMPILED := setup.py $(shell find ensign_core connectors -name '*.pyx' -o -name 
 COMPILES := command -v $${CC:-gcc} >/dev/null && $(BIN)/python -c 'import pathlib, sys, sysconfig; \
   sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())'
 
-.PHONY: demo test check bench clean postgresql mysql flink
+.PHONY: demo test check bench clean postgresql mysql kafka kinesis flink
 
 demo: $(VENV)/.demo
 	$(BIN)/ensign demo
 
-test: $(VENV)/.dev postgresql mysql flink
+test: $(VENV)/.dev postgresql mysql kafka kinesis flink
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
@@ -79,6 +79,17 @@ mysql: | $(BIN)/python
 	  echo 'No MariaDB server is installed here; tests do without the distribution'"'"'s.' >&2
 	@sh .ci/mysql $(VENV)/mysql || \
 	  echo 'MySQL and MariaDB 11 cannot be fetched through apt; tests do without them.' >&2
+
+kafka: | $(BIN)/python
+	@command -v mvn >/dev/null && command -v java >/dev/null || \
+	  sh .ci/apt openjdk-17-jre-headless maven || true
+	@sh .ci/kafka $(VENV)/kafka || \
+	  echo 'Apache Kafka cannot be fetched through Maven; tests of Kafka skip.' >&2
+
+kinesis: | $(BIN)/python
+	@command -v npm >/dev/null && command -v node >/dev/null || sh .ci/apt nodejs npm || true
+	@sh .ci/kinesis $(VENV)/kinesis || \
+	  echo 'kinesis-local cannot be fetched through npm; tests of Kinesis skip.' >&2
 
 flink: | $(BIN)/python
 	@sh .ci/flink $(VENV)/flink || \

@@ -11,6 +11,7 @@ MODULES = (
     "ensign_core.rows.cloudevents",
     "ensign_core.rows.columns",
     "ensign_core.rows.members",
+    "ensign_core.rows.edit",
     "connectors.mysql.gathered",
     "connectors.mysql.floats",
     "connectors.mysql.fields",
@@ -23,6 +24,8 @@ MODULES = (
     "connectors.mysql.framing",
     "connectors.mysql.jsonscalars",
     "connectors.mysql.binaryjson",
+    "connectors.kafka.records",
+    "connectors.kafka.messages",
 )
 
 setup(

@@ -26,9 +26,14 @@ GROUP = "ensign.connectors"
 OURS: Final[dict[tuple[Kind, str], str]] = {
     ("source", "postgres"): "connectors.postgres:CONNECTOR",
     ("source", "mysql"): "connectors.mysql:CONNECTOR",
+    ("source", "kafka"): "connectors.kafka:SOURCE",
     ("source", "generator"): "connectors.generator:CONNECTOR",
+    ("source", "ensign"): "connectors.ensign:CONNECTOR",
     ("source", "file"): "connectors.file:SOURCE",
     ("sink", "file"): "connectors.file:SINK",
+    ("sink", "kafka"): "connectors.kafka:SINK",
+    ("source", "kinesis"): "connectors.kinesis:SOURCE",
+    ("sink", "kinesis"): "connectors.kinesis:SINK",
     ("sink", "stdout"): "connectors.stdout:CONNECTOR",
 }
 

@@ -27,6 +27,7 @@ from typing import NamedTuple, NewType, Self
 from ensign_core.schema import (
     EVENT_COLUMNS,
     RECORD_COLUMNS,
+    SET_ASIDE,
     Column,
     Logical,
     Schema,
@@ -36,8 +37,9 @@ from ensign_core.schema import (
 
 __all__ = [
     "BINARY", "EVENT_COLUMNS", "KEY_IMAGE", "NEW_IMAGE", "NULL", "OLD_IMAGE", "RECORD_COLUMNS",
-    "TEXT", "UNCHANGED", "Batch", "BatchBuilder", "Change", "Column", "Logical", "Offset", "Op",
-    "Position", "Run", "Schema", "Stage", "Tx", "event_schema", "image_end", "record_schema",
+    "SET_ASIDE", "TEXT", "UNCHANGED", "Batch", "BatchBuilder", "Change", "Column", "Logical",
+    "Offset", "Op", "Position", "Run", "Schema", "Stage", "Tx", "event_schema", "image_end",
+    "record_schema",
 ]  # fmt: skip
 
 Position = NewType("Position", bytes)
@@ -118,6 +120,9 @@ class Batch:
 
     ``routes``, one per schema or none at all, are topics that a transform chose for the events of a
     schema; an empty one leaves it at that. A batch that a sink gets has one `target`.
+
+    ``replayed``: dead letters that a sink gets again, behind what it was given meanwhile. Their
+    offsets are old: the next offset that a target stores beside its data does not go back to them.
     """
 
     ops: bytes | bytearray = b""
@@ -132,6 +137,7 @@ class Batch:
     offset: Offset = 0
     kept: dict[str, bytes] = field(default_factory=dict)
     routes: list[str] = field(default_factory=list)
+    replayed: bool = False
 
     def __len__(self) -> int:
         return len(self.ops)
@@ -175,6 +181,7 @@ class Batch:
             array("I", (end - first for end in self.ends[start:stop])),
             self.body[first:last], runs, self.schemas,
             topic=self.topic, offset=self.offset + start, routes=self.routes,
+            replayed=self.replayed,
         )  # fmt: skip
 
     def split(self, names: Sequence[str]) -> dict[str, Batch]:
@@ -328,6 +335,11 @@ class BatchBuilder:
 
     def __len__(self) -> int:
         return len(self._ops)
+
+    @property
+    def in_tx(self) -> bool:
+        """Whether what follows belongs to a transaction."""
+        return self._tx is not None
 
     def begin(self, tx: Tx, ordinal: int = 0) -> Self:
         """What follows belongs to ``tx``, from its row ``ordinal`` on."""

@@ -70,7 +70,7 @@ class Sink(Protocol):
 
     def write(self, batch: Batch) -> None:
         """Take over the events of one topic, in order; ``batch.topic`` and ``batch.offset`` are
-        set. May buffer and block (I6, I8)."""
+        set. May buffer and block (I6, I8). `Batch.replayed` ones come alone, up to a flush."""
 
     def flush(self) -> None:
         """Return when all that was written is durable at the target (I6)."""
@@ -185,13 +185,15 @@ class Connector(Generic[C]):
     """A connector as the registry knows it. ``make`` opens nothing; ``check`` connects, looks and
     disconnects; ``drop`` removes what the pipeline left on the server, and says so in sentences;
     ``signals``: a source that heeds `Context.signals`; ``ends``: whether one ends when caught up;
-    ``replay`` makes of set-aside events of a source what it would make of them now, or raises."""
+    ``reads``: globs of topics here that the sinks get, of a source that gives nothing itself;
+    ``replay`` makes of events set aside (bytes: `SET_ASIDE`) what it would now, or raises."""
 
     name: str
     kind: Literal["source", "sink"]
     config: type[C]
     make: Callable[[C, Context], Any]
     signals: bool = field(default=False, kw_only=True)
+    reads: Callable[[C], Sequence[str]] = field(default=lambda _config: (), kw_only=True)
     ends: Callable[[C], bool] = field(default=lambda _config: False, kw_only=True)
     replay: Callable[[C, Batch], Batch] = field(default=lambda _config, batch: batch, kw_only=True)
     check: Callable[[C, str], Sequence[Finding]] = field(default=lambda _config, _pipeline: ())

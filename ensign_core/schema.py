@@ -83,6 +83,12 @@ def event_schema(topic: str) -> Schema:
     return Schema(topic, (("topic", topic),), EVENT_COLUMNS)
 
 
+SET_ASIDE = event_schema("")
+"""Of bytes that a source set aside, on their way back to it (`Connector.replay`): they are the data
+of an event. No topic has events of it. What comes back of other schemas is an event already, which
+a transform refused, and mostly stays as it is."""
+
+
 def record_schema(topic: str) -> Schema:
     """The fixed schema of the records of a Kafka topic."""
     return Schema(topic, (("topic", topic),), RECORD_COLUMNS)

@@ -10,7 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.services import kafka_programs
+from tests.services import kinesis as kinesis_services
 from tests.services import mysql as mysql_services
+from tests.services.kafka import KafkaServer
+from tests.services.kinesis import KinesisServer
 from tests.services.mysql import MysqlServer
 from tests.services.postgres import PostgresServer, ends, installations
 
@@ -81,6 +85,26 @@ def mysql(request: pytest.FixtureRequest) -> Iterator[MysqlServer]:
     """A running server of each MySQL and MariaDB found, for all tests of the session; on a machine
     without any, its tests are skipped."""
     with MysqlServer(mysql_services.installations()[request.param]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """A running broker for all tests of the session; on a machine without Kafka, its tests are
+    skipped."""
+    if not kafka_programs.jars():
+        pytest.skip("no Kafka here: `make kafka` fetches it")
+    with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kinesis() -> Iterator[KinesisServer]:
+    """A running Kinesis for all tests of the session; on a machine without it, its tests are
+    skipped. A test that makes it fail heals its proxy again."""
+    if kinesis_services.program() is None:
+        pytest.skip("no kinesis-local here: `make kinesis` fetches it")
+    with KinesisServer() as server:
         yield server
 
 

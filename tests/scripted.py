@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +25,7 @@ from ensign_core.change import (
     Stage,
     Tx,
 )
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig, Context, Signal
 from ensign_core.rows import decode, new_image
@@ -110,7 +111,7 @@ class Step:
 
     rows: tuple[tuple[str, str], ...] = ()
     stage: Stage = Stage.NONE
-    letter: bytes | None = None
+    letter: bytes | Change | None = None
     kept: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -135,9 +136,10 @@ class Server(Script):
         self.acked: list[int] = []
         self.signals: list[Signal] = []
         self.on_ack: Callable[[int], None] = lambda position: None
+        self.again: Callable[[Batch], Batch] = lambda batch: batch
         self.connector = Connector(
             "scripted", "source", Scripted, lambda _config, context: self._make(context),
-            signals=True,
+            signals=True, replay=lambda _config, batch: self.again(batch),
         )  # fmt: skip
 
     def _make(self, context: Context) -> ScriptedSource:
@@ -238,15 +240,20 @@ Delivered = tuple[str, Offset, str]
 
 
 class Target(Script):
-    """Where scripted sinks deliver. With ``keeps_offsets`` it stores them with the events (I7)."""
+    """Where scripted sinks deliver. With ``keeps_offsets`` it stores them with the events (I7).
+    Values that are ``odd`` are set aside, those ``refused`` end the sink; ``again`` are those that
+    came as replayed ones."""
 
     def __init__(self, *, keeps_offsets: bool = False) -> None:
         super().__init__()
         self.delivered: list[Delivered] = []
+        self.targets: list[str] = []
         self.offsets: dict[str, Offset] | None = {} if keeps_offsets else None
         self.gate = threading.Event()
         self.gate.set()
         self.odd: set[str] = set()
+        self.refused: set[str] = set()
+        self.again: list[str] = []
         self.on_flush: Callable[[], None] = lambda: None
         self.connector = Connector(
             "scripted", "sink", Scripted, lambda _config, context: self._make(context)
@@ -278,13 +285,20 @@ class ScriptedSink(Instance):
     def write(self, batch: Batch) -> None:
         self.meet("write")
         assert self.target.gate.wait(PATIENCE_S)
-        for change in batch:
+        for change in (change for change in batch if change.op is not Op.REMOVED):
             value = value_of(change)
+            if batch.replayed:
+                self.target.again.append(value)
+            if value in self.target.refused:
+                self._dead = True
+                raise EnsignError("row.refused", "It is refused.", "Look.")
             if value in self.target.odd:
                 self._context.dead_letter(change, EnsignError("row.odd", "It is odd.", "Look."))
             else:
                 self._pending.append((batch.topic, change.offset, value))
-        self._next[batch.topic] = batch.next_offset
+        self.target.targets.append(batch.target)
+        if not batch.replayed:
+            self._next[batch.topic] = batch.next_offset
 
     def flush(self) -> None:
         self.meet("flush")
@@ -338,14 +352,18 @@ class Running:
     begin: Literal["start", "end"] = "start"
     until_caught_up: bool = False
     wait_s: float | None = None
+    transforms: Sequence[AnyTransform] = ()
+    sink_transforms: Sequence[AnyTransform] = ()
 
     def __enter__(self) -> Running:
         self.outcome: list[EnsignError | BaseException | None] = []
         sinks = {
-            name: SinkPlan(target.connector, Scripted(), self.begin)
+            name: SinkPlan(target.connector, Scripted(), self.begin, self.sink_transforms)
             for name, target in self.targets.items()
         }
-        plan = Plan(self.name, self.server.connector, Scripted(), topic_of, sinks)
+        plan = Plan(
+            self.name, self.server.connector, Scripted(), topic_of, sinks, self.transforms
+        )  # fmt: skip
         self.pipeline = Pipeline(
             self.broker, plan, until_caught_up=self.until_caught_up, wait_s=self.wait_s
         )

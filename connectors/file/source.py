@@ -17,10 +17,10 @@ from typing import NoReturn
 from connectors.file.config import FileSourceConfig
 from connectors.file.errors import from_os
 from connectors.file.tail import Place, Tail, identity
-from ensign_core.change import Batch, BatchBuilder, Op, Position, event_schema
+from ensign_core.change import SET_ASIDE, Batch, BatchBuilder, Op, Position, event_schema
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
-from ensign_core.rows import new_image
+from ensign_core.rows import decode, new_image
 
 POLL_S_MAX = 0.1
 """Seconds between two looks at files that had nothing new: files cannot be waited on."""
@@ -99,28 +99,11 @@ class FileSource:
         if not line.strip():
             return
         try:
-            # Numbers stay text: their digits may be more than Python reads, and the key is text.
-            value = json.loads(
-                str(line, "utf-8"), parse_int=str, parse_float=str, parse_constant=_refuse
-            )
-        except (ValueError, RecursionError):
-            malformed = EnsignError(
-                "file.line_malformed",
-                f"Line {number} of {path} is not JSON.",
-                "Mend what writes the file; the line is kept among the dead letters.",
-            )
-            self._context.dead_letter(line, malformed)
+            body = event_body(line, self._config.key)
+        except ValueError:
+            self._context.dead_letter(line, _malformed(f"Line {number} of {path}"))
             return
-        row = [self._key(value), line, None, JSON_TYPE, None]
-        builder.add(Op.EVENT, self._schema, new_image(row))
-
-    def _key(self, value: object) -> bytes | None:
-        if self._config.key is None or not isinstance(value, dict):
-            return None
-        key = value.get(self._config.key)
-        if isinstance(key, bool):
-            return b"true" if key else b"false"
-        return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else None
+        builder.add(Op.EVENT, self._schema, body)
 
     def _discover(self) -> None:
         """Open the files that match and are not followed yet; learn the new names of the others."""
@@ -180,6 +163,53 @@ class FileSource:
                 "Move away those that are done, or split them over several pipelines.",
             )
         self._tails.append(tail)
+
+
+def event_body(line: bytes, key: str | None) -> bytes:
+    """The event that a line is, with the value of its field ``key`` as its key; ValueError if it is
+    not JSON."""
+    try:
+        # Numbers stay text: their digits may be more than Python reads, and the key is text.
+        value = json.loads(
+            str(line, "utf-8"), parse_int=str, parse_float=str, parse_constant=_refuse
+        )
+    except RecursionError:
+        raise ValueError from None
+    return new_image([_key(value, key), line, None, JSON_TYPE, None])
+
+
+def replay(config: FileSourceConfig, batch: Batch) -> Batch:
+    """Lines that were set aside, read as the source would read them now; raises
+    ``file.line_malformed``. Events that a transform refused are as they were."""
+    if SET_ASIDE not in batch.schemas:
+        return batch
+    builder = BatchBuilder()
+    schema = event_schema(config.topic_name())
+    for change in batch:
+        _, line, *_ = decode(change.body[1:])
+        assert isinstance(line, bytes)
+        try:
+            builder.add(Op.EVENT, schema, event_body(line, config.key))
+        except ValueError:
+            raise _malformed("The line that was set aside") from None
+    return builder.take(None)
+
+
+def _malformed(what: str) -> EnsignError:
+    return EnsignError(
+        "file.line_malformed",
+        f"{what} is not JSON.",
+        "Mend what writes the file; the line is kept among the dead letters.",
+    )
+
+
+def _key(value: object, field: str | None) -> bytes | None:
+    if field is None or not isinstance(value, dict):
+        return None
+    key = value.get(field)
+    if isinstance(key, bool):
+        return b"true" if key else b"false"
+    return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else None
 
 
 def _refuse(_name: str) -> NoReturn:

@@ -118,7 +118,7 @@ class Changes:
         for compared in (".".join(self._place(each)) for each in found.compared):
             if compared in self._tables.structures:
                 self._tables.touch(compared)
-                self._compare(compared)
+                self.compare(compared)
         if target != place:
             yield from self._renamed(((place, target),))
 
@@ -229,11 +229,11 @@ class Changes:
         if structure is not None:
             yield from self._changed(structure)
         if known:
-            self._compare(name)
+            self.compare(name)
         elif structure is not None and self._config.snapshot != "never":
             self._snapshots.take_up(name, wipe=False)
 
-    def _compare(self, name: str) -> None:
+    def compare(self, name: str) -> None:
         """Rows of a table came and went without events: see what its topic lacks."""
         under_way = self._snapshots.tables.get(name)
         if under_way is not None:

@@ -49,6 +49,9 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
         if stood.server != known.identity:
             raise error("server_changed", **facts)
         _check_file(query, stood.place, facts)
+    elif _began_anew(known, stood, end):
+        # Its GTIDs may be numbered as those before, and would be taken for consumed.
+        raise error("log_reset", **facts)
     elif stood.mode == "gtid":
         if not known.gtids:
             raise error("gtid_mode", **facts)
@@ -70,6 +73,13 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
             raise _lacking(known, stood, facts)
 
 
+def _began_anew(known: Server, stood: Standpoint, end: Status) -> bool:
+    """Whether the log of the position's own server, told by more than its server id, does not reach
+    to where the position stands in it."""
+    told = stood.server == known.identity and not stood.server.startswith("server ")
+    return told and stood.place.order > Place(end.file, end.offset).order
+
+
 def _lacking(known: Server, stood: Standpoint, facts: dict[str, object]) -> EnsignError:
     """A server lacks transactions that it has sent itself, or another one has."""
     return error("log_reset" if stood.server == known.identity else "server_behind", **facts)
@@ -81,7 +91,7 @@ def place_in(known: Server, stood: Standpoint) -> Place:
     if stood.server == known.identity:
         return stood.place
     prepared = stood.snapshots.prepared
-    prepared.update({name: list(Place()) for name in prepared})
+    prepared.update({name: list(Place()) for name, where in prepared.items() if where})
     return Place()
 
 

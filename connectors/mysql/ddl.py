@@ -235,7 +235,7 @@ class _Statement:
             return Gone(database=name) if name else None
         if reader.takes("index"):
             return self._index_dropped()
-        if not reader.takes_one("table", "tables"):
+        if not reader.takes_one("table", "tables", "sequence"):
             return Nothing()
         reader.takes("if", "exists")
         tables = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import Final
 
 from connectors.mysql import events as log_events
@@ -23,12 +24,16 @@ from connectors.mysql.rowevents import (
     rows_head,
 )
 from connectors.mysql.snapshot import judge
+from connectors.mysql.statements import savepoint
 from connectors.mysql.tables import Route, Tables
 from connectors.mysql.transactions import Consumed
 from ensign_core.change import Batch, Op, Position, Run, Schema, Tx
 from ensign_core.plugin import Context
 
 NO_BODY: Final = b""
+
+START: Final = b""
+"""The name of the point in a transaction where it begins, which no savepoint has."""
 
 NO_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"
 """The table id of a rows event that has no rows, but ends a statement."""
@@ -41,6 +46,7 @@ KINDS: Final = {
 }
 
 PLAIN_HEADS: Final = frozenset((WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS))
+ROWS: Final = frozenset((Op.INSERT, Op.UPDATE, Op.DELETE))
 EXTRA_AT: Final = 27
 """Rows events as servers of today write them, and where the length of their further data stands,
 which counts itself: `rows_head` in short."""
@@ -54,9 +60,14 @@ class Gathering:
 
     The ordinal of event N is ``_base`` + N: rows that are no events raise ``_base``, and events
     that are no rows lower it. ``_taken`` counts the rows events of the transaction, of whatever
-    tables, and its statements; those up to ``_skip`` are covered by an earlier batch, whichever of
-    them were captured then (I3).
+    tables, and its statements but for SAVEPOINT; those up to ``_skip`` are covered by an earlier
+    batch, whichever of them were captured then (I3). ``_written`` are the tables whose rows came in
+    the transaction, and ``_saved`` its savepoints: how many of its events (``_before`` in earlier
+    batches, the rest in this one) were there, negative where an earlier source returned some.
     """
+
+    _compare: Callable[[str], None]
+    """See `connectors.mysql.changes.Changes.compare`."""
 
     def __init__(
         self,
@@ -82,7 +93,9 @@ class Gathering:
         self._mute_rows = 0
         self._tx: Tx | None = None
         self._taken = self._skip = 0
-        self._base = 0
+        self._base = self._before = 0
+        self._written: set[str] = set()
+        self._saved: dict[bytes, int] = {}
         self._runs: list[Run] = []
         self._bodies = gathered.Gathered()
         self._reset()
@@ -108,6 +121,7 @@ class Gathering:
             self._ops, self._schema_ids, ends, body, runs, list(self._schemas), position
         )  # fmt: skip
         self._base += count
+        self._before += count
         self._reset()
         self._runs = []
         if self._tx is not None:
@@ -165,7 +179,10 @@ class Gathering:
             self._mute_rows += route is not None
             return
         self._taken += 1
-        if route is None or self._taken <= self._skip:
+        if route is None:
+            return
+        self._written.add(route.name)
+        if self._taken <= self._skip:
             return
         kind = event[TYPE_AT]
         op, image = KINDS[kind]
@@ -215,6 +232,68 @@ class Gathering:
                 self._leave_out()
             else:
                 self._add(seen[0], route.schema, seen[1])
+
+    def _afresh(self) -> None:
+        """A transaction begins."""
+        self._written.clear()
+        self._saved.clear()
+        self._save(START)
+        self._next_run()
+
+    def _savepoint(self, statement: bytes) -> bool:
+        """A savepoint, or a return to one; whether the transaction goes on."""
+        verb, name = savepoint(statement)
+        if verb == b"SAVEPOINT":
+            self._save(name)
+        else:
+            self._undo(name)
+        return name != START
+
+    def _save(self, name: bytes) -> None:
+        behind = self._taken < self._skip
+        self._saved[name] = -1 if behind else self._before + len(self._ops)
+
+    def _undo(self, name: bytes) -> None:
+        """Rows behind a savepoint were rolled back, and are in the log all the same: MariaDB writes
+        them where temporary tables or others that cannot be rolled back are in between. Those of
+        this batch are taken out. Where some are in an earlier one, or a snapshot has seen them,
+        their tables are compared."""
+        self._taken += 1
+        if self._taken <= self._skip:
+            # An earlier source has done it.
+            return
+        saved = self._saved.get(name, -1)
+        start = saved - self._before
+        if name in self._saved and saved >= 0:
+            self._take_out(max(0, start))
+        seen = self._snapshots.tables.keys() | self.routes.windows.keys()
+        for table in self._written if start < 0 else self._written & seen:
+            self._compare(table)
+
+    def _take_out(self, start: int) -> None:
+        """Take rows out again from an index on, but those of tables that cannot be rolled back."""
+        schemas = list(self._schemas)
+        bodies, end = self._bodies.bodies(start), self._base + len(self._ops)
+        ops, ids = self._ops[start:], self._schema_ids[start:]
+        ordinals = [self._ordinal(start + i) for i in range(len(ops))]
+        self._bodies.cut(start)
+        del self._ops[start:], self._schema_ids[start:]
+        while self._runs and self._runs[-1].start > start:
+            self._runs.pop()
+        for op, schema_id, ordinal, body in zip(ops, ids, ordinals, bodies, strict=True):
+            structure = self._tables.structures.get(schemas[schema_id].name)
+            if op in ROWS and (structure is None or structure.transactional):
+                continue
+            self._base = ordinal - len(self._ops)
+            self._next_run()
+            self._add(Op(op), schemas[schema_id], body)
+        # What is behind them has the ordinals that it would have had.
+        self._base = end - len(self._ops)
+        self._next_run()
+
+    def _ordinal(self, index: int) -> int:
+        run = next(run for run in reversed(self._runs) if run.start <= index)
+        return run.ordinal + index - run.start
 
     def _mark_begin(self) -> None:
         if self._config.transaction_markers and not self._marked:

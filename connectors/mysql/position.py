@@ -62,10 +62,11 @@ class Partial(NamedTuple):
 class Snapshots:
     """The state of all snapshots. ``stopped`` are tables whose rows cannot be read, with the word
     of the error and what it names. ``prepared`` are XA transactions that wait for their commit, and
-    where they start. ``signal`` is the number of the last signal that was taken in, and while
-    ``paused`` no chunk is read. ``asked`` are the ad hoc snapshots to come, in order; while there
-    is a ``gap`` they close it, and are not given up. ``tables_read`` and ``rows_read`` count those
-    tables that are done while others are not, for the progress."""
+    where they start (empty: they have no captured rows). ``signal`` is the number of the last
+    signal that was taken in, and while ``paused`` no chunk is read. ``asked`` are the ad hoc
+    snapshots to come, in order; while there is a ``gap`` they close it, and are not given up.
+    ``tables_read`` and ``rows_read`` count those tables that are done while others are not, for the
+    progress."""
 
     tables: dict[str, TableSnapshot] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)

@@ -20,11 +20,20 @@ from ensign_core.errors import EnsignError
 LOCK_S_MAX: Final = 5
 """How long a statement waits for a table's lock."""
 
+IDLE_S_MAX: Final = 28_800
+"""How long a connection may be idle while its pipeline waits for something else."""
+
 SETTINGS: Final = (
     "SET SESSION time_zone = '+00:00', sql_mode = '', character_set_results = 'utf8mb4', "
-    f"sql_big_selects = 1, lock_wait_timeout = {LOCK_S_MAX}"
+    f"sql_big_selects = 1, sql_select_limit = {2**64 - 1}, completion_type = 0, "
+    f"lock_wait_timeout = {LOCK_S_MAX}, wait_timeout = {IDLE_S_MAX}"
+    "/*!50708 , max_execution_time = 0 */"
+    "/*M!100100 , max_statement_time = 0 */"
+    "/*M!100300 , idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0 */"
 )
-"""What every connection has, so that a value has one text wherever it is read."""
+"""What every connection has, so that a value has one text wherever it is read, and no statement is
+cut short by what an administrator has set for applications. In comments is what only one of the
+servers has: MariaDB does not read those of MySQL 5.7 and later."""
 
 Row = tuple[Any, ...]
 

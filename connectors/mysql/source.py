@@ -22,7 +22,7 @@ from connectors.mysql.reading import SnapshotReader
 from connectors.mysql.start import Starter
 from connectors.mysql.stream import Stream
 from connectors.mysql.watch import Warnings, Watch
-from connectors.mysql.xa import Prepared
+from connectors.mysql.xa import Prepared, files
 from ensign_core.change import Batch, Position
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context, State
@@ -64,7 +64,7 @@ class MysqlSource:
             warnings.warn(error("tables_unmatched", user=self._config.user))
         prepared = Prepared(
             self._snapshots, lambda: self._starter.connect(started.server, further=True),
-            context.pipeline,
+            lambda: files(started.query), context.pipeline,
         )  # fmt: skip
         self._stream = Stream(
             started.log, config, started.tables, started.snapshots, context, started.consumed,

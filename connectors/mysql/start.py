@@ -132,6 +132,9 @@ class Starter:
         assert self.query is not None
         if not place.file or known.mariadb or not known.gtids:
             return
+        # A log that was reset meanwhile does not go so far.
+        now = _end(self.query, known)
+        end = min(end, Place(now.file, now.offset), key=lambda place: place.order)
         with closing(self.connect(known, further=True)) as log:
             if continuing.anonymous(log, place, end):
                 raise error("gtid_mode", **self.query.facts)

@@ -7,6 +7,7 @@ Base, "QUERY_EVENT" and "Binlog compression"; codes from 128 on are MariaDB's
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Final, NamedTuple
 
@@ -23,6 +24,9 @@ from connectors.mysql.events import (
 )
 
 _head = struct.Struct("<IIBHH")
+_SAVEPOINT = re.compile(
+    rb"(SAVEPOINT|ROLLBACK)(?:\s+TO)?(?:\s+SAVEPOINT)?\s+`?(.+?)`?", re.IGNORECASE | re.DOTALL
+)
 _charset = struct.Struct("<HHH")
 _uint64 = struct.Struct("<Q")
 
@@ -91,6 +95,15 @@ def query(event: bytes) -> Statement:
     if event[TYPE_AT] == QUERY_COMPRESSED:
         statement = inflated(statement)
     return Statement(database, statement, _charset_of(collation), sql_mode, error, thread_id)
+
+
+def savepoint(statement: bytes) -> tuple[bytes, bytes]:
+    """The verb of a SAVEPOINT, ROLLBACK TO or ROLLBACK, as both servers log them, and the name
+    behind it in small letters, since case does not count; empty for a ROLLBACK of everything."""
+    found = _SAVEPOINT.fullmatch(statement.strip())
+    if found is None:
+        return b"ROLLBACK", b""
+    return found[1].upper(), found[2].replace(b"``", b"`").lower()
 
 
 def _charset_of(collation: int) -> str:

@@ -24,9 +24,7 @@ from connectors.mysql.log import Log
 from connectors.mysql.payload import inner_events
 from connectors.mysql.position import Partial, Place, Snapshots
 from connectors.mysql.routes import Routes
-from connectors.mysql.rowevents import (
-    PLAIN_OF_COMPRESSED,
-)
+from connectors.mysql.rowevents import PLAIN_OF_COMPRESSED
 from connectors.mysql.statements import Statement, begins_transaction, query
 from connectors.mysql.tables import Tables
 from connectors.mysql.transactions import Consumed
@@ -66,6 +64,7 @@ class Stream(Gathering):
     ) -> None:
         routes = Routes(tables, snapshots, remembers=consumed.mode == "file" and not mariadb)
         super().__init__(config, tables, snapshots, context, routes, consumed, mariadb=mariadb)
+        self._compare = changes.compare
         self._log = log
         self._prepared = prepared
         self._changes = changes
@@ -281,7 +280,7 @@ class Stream(Gathering):
         if replayed is not None and replayed.id == self._id:
             self._skip, self._marked = replayed.taken, replayed.marked  # I3
             self._base += replayed.rows
-        self._next_run()
+        self._afresh()
 
     def _commit(self, event: bytes) -> None:
         """The transaction ends with this event."""
@@ -319,11 +318,14 @@ class Stream(Gathering):
             self._open(event, "", None)
         words = found.statement[:40].upper().split(None, 2)
         verb = words[0] if words else b""
-        if verb in (b"COMMIT", b"ROLLBACK") and b"TO" not in words[1:2]:
+        if verb in (b"SAVEPOINT", b"ROLLBACK"):
+            if not self._savepoint(found.statement):
+                self._commit(event)
+        elif verb == b"COMMIT":
             self._commit(event)
         elif verb == b"XA":
             self._xa(found, event)
-        elif verb not in (b"SAVEPOINT", b"ROLLBACK", b"RELEASE"):
+        elif verb != b"RELEASE":
             if not self._undone:
                 self._statement(found)
             if not self._grouped:
@@ -351,11 +353,11 @@ class Stream(Gathering):
         if statement.verb == "START":
             self._muted = self._grouped = True
         elif statement.verb == "COMMIT":
-            start = self._prepared.start(statement.xa)
+            self._committing = statement.xa
+            start = self._prepared.start(statement.xa, self._cursor.here)
             if start is None:
                 self._commit(event)
             else:
-                self._committing = statement.xa
                 self._replay(start)
         elif statement.verb == "ROLLBACK":
             self._prepared.over(statement.xa)
@@ -364,13 +366,12 @@ class Stream(Gathering):
     def _xa_prepare(self, event: bytes) -> None:
         found = log_events.xa_prepare(event)
         self._advance(event)
-        if not self._mute_rows:
-            self._close()
-        elif found.one_phase:
+        if self._mute_rows and found.one_phase:
             self._replay(self._start)
-        else:
-            self._prepared.note(found.xa, self._start)
-            self._close()
+            return
+        if not found.one_phase:
+            self._prepared.note(found.xa, self._start if self._mute_rows else None)
+        self._close()
 
     def _replay(self, start: Place) -> None:
         """Take in the rows of a prepared transaction that commits now."""

@@ -227,3 +227,24 @@ def fits(structure: Structure, found: TableMap) -> bool:
     return len(found.types) == len(structure.columns) and all(
         map(alike, structure.columns, found.types, found.metas)
     )
+
+
+_SEQUENCE: Final = {
+    "next_not_cached_value": Type.LONGLONG,
+    "minimum_value": Type.LONGLONG,
+    "maximum_value": Type.LONGLONG,
+    "start_value": Type.LONGLONG,
+    "increment": Type.LONGLONG,
+    "cache_size": Type.LONGLONG,
+    "cycle_option": Type.TINY,
+    "cycle_count": Type.LONGLONG,
+}
+"""The columns of a sequence in the log (MariaDB Knowledge Base, "CREATE SEQUENCE")."""
+
+
+def sequence(found: TableMap) -> bool:
+    """Whether a table map may be that of one of MariaDB's sequences, for sure where it tells
+    names."""
+    told = found.metadata.names
+    same = told is None or told == tuple(_SEQUENCE)
+    return same and found.types == bytes(_SEQUENCE.values()) and not any(found.nullable)

@@ -17,7 +17,7 @@ from connectors.mysql.ahead import Ahead
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.errors import error
 from connectors.mysql.position import Snapshots
-from connectors.mysql.structures import PIECE, Structure, fits, structure_of
+from connectors.mysql.structures import PIECE, Structure, fits, sequence, structure_of
 from connectors.mysql.tablemap import TableMap
 from ensign_core.change import Schema
 from ensign_core.errors import EnsignError
@@ -110,7 +110,7 @@ class Tables:
         name = f"{found.database}.{found.table}"
         if not self._config.captures(found.database, found.table):
             return None
-        if name in self._snapshots.stopped:
+        if name in self._snapshots.stopped or self._is_sequence(name, found):
             return None
         structure = self._structure(name, found)
         if structure is None:
@@ -126,6 +126,14 @@ class Tables:
             self.stop(name, "structure_unknown")
             return None
         return Route(name, self._schemas[name], decoder)
+
+    def _is_sequence(self, name: str, found: TableMap) -> bool:
+        """Whether it is no table, as far as anybody knows, but one of MariaDB's sequences."""
+        if name in self.structures or not sequence(found):
+            return False
+        if found.metadata.names is not None:
+            return True
+        return self._ahead.read(found.database, found.table).structure is None
 
     def _structure(self, name: str, found: TableMap) -> Structure | None:
         """The structure behind a table map, which is known from then on."""

@@ -72,6 +72,10 @@ class Watch:
         end = status(self._session, self._server)
         if end is None:
             return
+        if Place(end.file, end.offset).order < place.order:
+            # The log began anew under us, and the dump waits in a file that is no more. What that
+            # means is found out when the source is opened again.
+            raise error("connection_lost")
         lag = end.offset - place.offset
         endangered = False
         if end.file != place.file:

@@ -9,38 +9,98 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
+from connectors.mysql.cursor import Cursor
 from connectors.mysql.errors import error
-from connectors.mysql.events import TABLE_MAP, TRANSACTION_PAYLOAD, TYPE_AT, XA_PREPARE, Xa
+from connectors.mysql.events import (
+    ANONYMOUS_GTID,
+    GTID,
+    GTID_TAGGED,
+    MARIADB_GTID,
+    TABLE_MAP,
+    TRANSACTION_PAYLOAD,
+    TYPE_AT,
+    XA_PREPARE,
+    Xa,
+    xa_prepare,
+)
 from connectors.mysql.log import Log, refused
 from connectors.mysql.payload import inner_events
 from connectors.mysql.position import Place, Snapshots
 from connectors.mysql.rowevents import DELETES, INSERTS, PLAIN_OF_COMPRESSED, UPDATES
+from connectors.mysql.session import Session
 from connectors.mysql.transactions import Consumed
 from ensign_core.errors import EnsignError
 
 ANSWER_S_MAX: Final = 30.0
 """How long the server may be silent while a prepared transaction is read again."""
 
+SOUGHT_S_MAX: Final = 60.0
+"""How long the log is searched for one that was prepared before the pipeline began."""
 
+FILE_START: Final = 4
+"""Where the first event of each file is."""
+
+BEGINS: Final = (GTID, ANONYMOUS_GTID, GTID_TAGGED, MARIADB_GTID)
 WANTED: Final = {TABLE_MAP, *INSERTS, *UPDATES, *DELETES, *PLAIN_OF_COMPRESSED}
 
 
 class Prepared:
-    """One per stream. ``connect`` opens a further dump."""
+    """One per stream. ``connect`` opens a further dump, ``files`` names the log's files, oldest
+    first."""
 
-    def __init__(self, snapshots: Snapshots, connect: Callable[[], Log], pipeline: str) -> None:
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        connect: Callable[[], Log],
+        files: Callable[[], list[str]],
+        pipeline: str,
+    ) -> None:
         self._places = snapshots.prepared
         self._connect = connect
+        self._files = files
         self._pipeline = pipeline
 
-    def note(self, xa: Xa, start: Place) -> None:
-        """It is prepared, and has captured rows."""
-        self._places[_key(xa)] = list(start)
+    def note(self, xa: Xa, start: Place | None) -> None:
+        """It is prepared; None: without captured rows."""
+        self._places[_key(xa)] = [] if start is None else list(start)
 
-    def start(self, xa: Xa) -> Place | None:
-        """Where it starts; None if it has no captured rows."""
-        found = self._places.get(_key(xa))
-        return None if found is None else Place(*found)
+    def start(self, xa: Xa, here: Place) -> Place | None:
+        """Where one starts that commits ``here``; None if it has no captured rows. Raises
+        ``mysql.prepared_lost`` where that is nowhere in the log."""
+        key = _key(xa)
+        if key not in self._places:
+            return self._sought(xa, here)
+        found = self._places[key]
+        return Place(*found) if found else None
+
+    def _sought(self, xa: Xa, here: Place) -> Place:
+        deadline = time.monotonic() + SOUGHT_S_MAX
+        for name in reversed(self._files()):
+            file = Place(name, FILE_START)
+            if file.order < here.order:
+                found = self._in_file(xa, file, here, deadline)
+                if found is not None:
+                    return found
+        raise error("prepared_lost", pipeline=self._pipeline)
+
+    def _in_file(self, xa: Xa, file: Place, end: Place, deadline: float) -> Place | None:
+        """Where in a file, and before an end, the last transaction of a name starts that was
+        prepared."""
+        place, start, cursor = None, file, Cursor(file)
+        with closing(self._connect()) as log:
+            log.start(Consumed("file", ""), file)
+            while cursor.here.order[0] == file.order[0] and cursor.here.order < end.order:
+                found = log.events()
+                for event in found:
+                    cursor.take(event)
+                    if event[TYPE_AT] in BEGINS:
+                        start = cursor.start_of(event)
+                    for inner in _opened([event]):
+                        if inner[TYPE_AT] == XA_PREPARE and xa_prepare(inner) == (xa, False):
+                            place = start
+                if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
+                    raise error("prepared_lost", pipeline=self._pipeline)
+        return place
 
     def over(self, xa: Xa) -> None:
         """It was rolled back, or all its rows have come."""
@@ -70,6 +130,12 @@ class Prepared:
                     deadline = time.monotonic() + ANSWER_S_MAX
                 elif not log.wait(deadline - time.monotonic()):
                     raise error("connection_lost")
+
+
+def files(session: Session) -> list[str]:
+    """Names of the log's files, oldest first."""
+    rows = session.rows("SHOW BINARY LOGS", doing="listing the binary log")
+    return [str(row[0]) for row in rows]
 
 
 def _opened(found: list[bytes]) -> Iterator[bytes]:

@@ -8,12 +8,15 @@
             for change in batch:
                 print(change.offset, change.op.name)
 
-A broker may be used from several threads, and its folder by several processes at once; a `Writer`
-and a `Reader` belong to one thread each.
+A broker may be used from several threads, and its folder by several processes at once; a `Writer`,
+a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 """
 
 from ensign_core.broker.broker import Broker, Event, TopicInfo
+from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.writer import Writer
 
-__all__ = ["Broker", "Event", "Reader", "TopicInfo", "Writer"]
+__all__ = [
+    "Broker", "Event", "Letters", "Lookup", "Reader", "TopicInfo", "Writer", "dead_letter_topic",
+]  # fmt: skip

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from ulid import ULID
 
+from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, Lookup, dead_letter_topic
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.vault import (
     Vault,
@@ -202,7 +204,8 @@ class Broker:
     ) -> Reader:
         """Read whatever a pipeline writes, topics that it makes later included (from their start),
         its dead letters not. A new group begins at ``start``, which is remembered at once; what a
-        sink's target has ``known`` by topic name goes before what the group committed (I7)."""
+        sink's target has ``known`` by topic name goes before what the group committed (I7). Raises
+        ``sink.ahead`` where that is behind the end of the topic."""
 
         def topics() -> dict[bytes, str]:
             found = self._engine.pipeline_topics(pipeline)
@@ -210,7 +213,7 @@ class Broker:
             return {key: name for key, name in found.items() if name != letters}
 
         names: dict[bytes, str] = {}
-        letters = f"{pipeline}.dead-letters"
+        letters = dead_letter_topic(pipeline)
         begun = f"begun:{group}"
         if begun not in self._engine.meta():
             if start != "start" and group not in self._engine.groups():
@@ -222,10 +225,22 @@ class Broker:
 
         def begin(topic_id: bytes) -> Offset:
             if known is not None and names[topic_id] in known:
-                return known[names[topic_id]]
+                return self._within(names[topic_id], known[names[topic_id]])
             return committed.get(topic_id, 0)
 
         return Reader(self._vault, topics, begin)
+
+    def _within(self, topic: str, known: Offset) -> Offset:
+        """Events that come to lie before an offset that a target has would never reach it."""
+        if known > self._find(topic).next_offset:
+            raise EnsignError(
+                "sink.ahead",
+                f"The sink's target has topic {topic} up to offset {known}, which the topic here "
+                "does not reach: it was restored from an older backup, or made anew.",
+                "Give the sink another name to deliver the topic as it is now from its start, and "
+                "expect there again what the target has already.",
+            )
+        return known
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -301,17 +316,31 @@ class Broker:
         """Forget signals with numbers up to ``upto``: a durable position accounts for them."""
         self._engine.forget_signals(pipeline, upto)
 
-    def drop_events(self, topic: str, offsets: Iterable[Offset]) -> None:
-        """Remember that an operator is done with these events of a topic of dead letters."""
-        self._engine.drop_events(self._find(topic).topic_id, offsets)
+    def letters(self, pipeline: str) -> Letters:
+        """What becomes of a pipeline's dead letters, for the calling thread."""
+        return Letters(self._vault, pipeline)
 
-    def dropped(self, topic: str) -> set[Offset]:
-        """What `drop_events` was told of a topic."""
-        return self._engine.dropped(self._find(topic).topic_id)
+    def lookup(self) -> Lookup:
+        """What finds single events, for the calling thread."""
+        return Lookup(self._vault)
 
     def pipeline_topics(self, pipeline: str) -> list[str]:
-        """The names of the topics that a pipeline has written to."""
+        """The names of the topics that a pipeline has written to or was given."""
         return list(self._engine.pipeline_topics(pipeline).values())
+
+    def give_topics(self, pipeline: str, globs: Sequence[str]) -> None:
+        """Give a pipeline that writes none itself all topics whose names match one of ``globs``;
+        topics of dead letters only where one is such a name."""
+        ids = [
+            topic.topic_id
+            for topic in self._engine.topics()
+            if topic.name in globs
+            or (
+                not topic.name.endswith(DEAD_LETTERS_SUFFIX)
+                and any(fnmatchcase(topic.name, glob) for glob in globs)
+            )
+        ]
+        self._engine.give_topics(pipeline, ids)
 
     def hold(self, pipeline: str) -> Callable[[], None]:
         """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""

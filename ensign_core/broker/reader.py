@@ -23,8 +23,8 @@ class Reader:
     """Yields batches of several topics. Belongs to one thread, but for `wake`.
 
     ``topics`` says which topics to read, as topic id to name, and is asked again when new frames
-    arrive, so that topics made later are read too; ``start`` gives the offset of a topic's first
-    event to read.
+    arrive and now and then, so that topics made later are read too; ``start`` gives the offset of
+    a topic's first event to read.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Reader:
         self._committed: dict[bytes, Offset] = {}
         self._after = 0
         self._looked = -1
+        self._list_again_at = 0.0
         self._woken = False
         self._bell: Bell = vault.engine.bell()
         self._look()
@@ -49,8 +50,10 @@ class Reader:
         """Take up topics that have come since; the first frames of one may lie before what was
         just fetched, so True says to fetch again."""
         last = self._vault.engine.last_sequence()
-        if last == self._looked:
+        now = time.monotonic()
+        if last == self._looked and now < self._list_again_at:
             return False
+        self._list_again_at = now + LOOK_AGAIN_S_MAX
         found = dict(self._list())
         fresh = found.keys() - self._names.keys()
         if not fresh:

@@ -110,6 +110,11 @@ def about_signal(pipeline: str) -> bytes:
     return b"signal:" + pipeline.encode()
 
 
+def about_letter(pipeline: str) -> bytes:
+    """What the seal of an error is bound to for which a dead letter could not be replayed."""
+    return b"letter:" + pipeline.encode()
+
+
 def about_status(pipeline: str) -> bytes:
     return b"status:" + pipeline.encode()
 

@@ -17,7 +17,7 @@ from ensign_core.broker.vault import (
 )
 from ensign_core.change import Batch, Offset, Position, Stage
 from ensign_core.crypto import DataKey, Sealer
-from ensign_core.engine import Epoch, StaleWriteError, Write
+from ensign_core.engine import Epoch, Replayed, StaleWriteError, Write
 from ensign_core.errors import EnsignError
 
 STALE_TRIES_MAX = 5
@@ -49,11 +49,12 @@ class Writer:
         position: Position | None = None,
         stage: Stage = Stage.NONE,
         kept: Mapping[str, bytes] | None = None,
+        replayed: Replayed | None = None,
     ) -> list[Offset]:
         """Append each batch to its topic, all in one atomic commit with the source's ``position``
         and what it ``kept`` beside it (as `Batch.kept`; only with a position, and never held), and
         return the offset of the first event of each batch that has any, once everything is on the
-        disk.
+        disk. The dead letters that it ``replayed`` (`Letters.replayed`) are done with then.
 
         Raises ``pipeline.fenced``, ``topic.archived`` and the engine's errors; then nothing was
         written.
@@ -78,7 +79,7 @@ class Writer:
             ]
             try:
                 offsets = self._vault.engine.append(
-                    writes, boxes, self._epoch, sealed_position, stage, sealed_kept
+                    writes, boxes, self._epoch, sealed_position, stage, sealed_kept, replayed
                 )
             except StaleWriteError:
                 self._targets.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
@@ -59,6 +59,19 @@ class Epoch:
     number: int
 
 
+class Replay(NamedTuple):
+    """A dead letter that was to be replayed: whether it still is to be, how often that failed, and
+    the sealed error of the last time."""
+
+    asked: bool
+    attempts: int
+    error: bytes | None
+
+
+Replayed = tuple[bytes, Sequence[Offset]]
+"""Dead letters that an append replays: their topic's id and their offsets."""
+
+
 class StaleWriteError(Exception):
     """An append was sealed for a topic or under a key that is no longer current (made at the same
     time by another process, rotated, revoked). Nothing was written: look again and seal anew."""
@@ -92,9 +105,11 @@ class Engine(Protocol):
         position: bytes | None = None,
         stage: Stage = Stage.NONE,
         kept: Mapping[str, bytes] | None = None,
+        replayed: Replayed | None = None,
     ) -> list[Offset]:
         """Append frames of several topics, new schemas, the source's position and the pieces that
-        it keeps beside it (an empty one is removed) in one commit. Topics are made as needed.
+        it keeps beside it (an empty one is removed) in one commit, which is also done with the dead
+        letters that it ``replayed``. Topics are made as needed.
         Returns the offset of each frame's first event (-1 if held). Raises StaleWriteError, and
         ``pipeline.fenced`` if ``epoch`` is not the latest claim."""
 
@@ -104,7 +119,10 @@ class Engine(Protocol):
         """The pieces that the source keeps beside its position, by name."""
 
     def pipeline_topics(self, pipeline: str) -> dict[bytes, str]:
-        """The topics that a pipeline has appended to: names by id."""
+        """The topics that a pipeline has appended to or was given: names by id."""
+
+    def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
+        """Make these topics, and no others, those of a pipeline that appends to none."""
 
     def last_sequence(self) -> int:
         """The sequence of the newest frame; 0 if there is none."""
@@ -147,7 +165,21 @@ class Engine(Protocol):
         """Remember that these events of a topic of dead letters are done with."""
 
     def dropped(self, topic_id: bytes) -> set[Offset]:
-        """What `drop_events` was told."""
+        """What `drop_events` and `append` said is done with."""
+
+    def ask_replay(
+        self, topic_id: bytes, pipeline: str, part: str, offsets: Iterable[Offset]
+    ) -> None:
+        """Ask a part of a pipeline to replay dead letters; those done with are left out."""
+
+    def asked_replays(self, topic_id: bytes, part: str, count_max: int) -> list[Offset]:
+        """The first dead letters that a part is asked to replay, by rising offset."""
+
+    def fail_replays(self, topic_id: bytes, errors: Mapping[Offset, bytes]) -> None:
+        """Replaying these failed, with a sealed error each: it is not asked for any more."""
+
+    def replays(self, topic_id: bytes, first: Offset, last: Offset) -> dict[Offset, Replay]:
+        """What is known of dead letters between two offsets that were to be replayed."""
 
     def set_status(self, pipeline: str, status: bytes) -> None: ...
 
@@ -161,8 +193,8 @@ class Engine(Protocol):
         """Whether a living worker runs the pipeline."""
 
     def remove_pipeline(self, pipeline: str) -> None:
-        """Forget a pipeline's position with what is kept beside it, its status, signals and held
-        frames; its topics stay."""
+        """Forget a pipeline's position with what is kept beside it, its status, signals, held
+        frames and requests to replay; its topics stay."""
 
     def delete_topic(self, topic_id: bytes) -> None:
         """Remove a topic with all that is of it, held frames too; nothing if it is gone already."""

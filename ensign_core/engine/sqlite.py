@@ -20,7 +20,7 @@ import apsw
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
-from ensign_core.engine import Epoch, Stored, Topic, Write
+from ensign_core.engine import Epoch, Replay, Replayed, Stored, Topic, Write, letters
 from ensign_core.engine.append import check_epoch, delete, keep, release, void, write_all
 from ensign_core.engine.checkpoint import Checkpointer
 from ensign_core.engine.connection import classified, connect, not_writable
@@ -138,6 +138,7 @@ class SqliteEngine:
         position: bytes | None = None,
         stage: Stage = Stage.NONE,
         kept: Mapping[str, bytes] | None = None,
+        replayed: Replayed | None = None,
     ) -> list[Offset]:
         with self._transaction() as db:
             if epoch is not None:
@@ -152,6 +153,8 @@ class SqliteEngine:
                            (position, epoch.pipeline))  # fmt: skip
             if kept and epoch is not None:
                 keep(db, epoch.pipeline, kept)
+            if replayed is not None:
+                letters.drop(db, *replayed)
         if stage is Stage.RELEASE or (writes and stage is not Stage.HOLD):
             ring(self.path / "wake")
         return offsets
@@ -171,6 +174,16 @@ class SqliteEngine:
                 pipeline,
             )
         )
+
+    def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
+        if self.pipeline_topics(pipeline).keys() == set(topic_ids):
+            return
+        with self._transaction() as db:
+            db.execute("DELETE FROM pipeline_topics WHERE pipeline = ?", (pipeline,))
+            db.executemany(
+                "INSERT INTO pipeline_topics SELECT ?, id FROM topics WHERE ulid = ?",
+                [(pipeline, topic_id) for topic_id in topic_ids],
+            )
 
     def last_sequence(self) -> int:
         rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'frames'")
@@ -283,10 +296,7 @@ class SqliteEngine:
 
     def drop_events(self, topic_id: bytes, offsets: Iterable[Offset]) -> None:
         with self._transaction() as db:
-            db.executemany(
-                "INSERT OR IGNORE INTO dropped SELECT id, ? FROM topics WHERE ulid = ?",
-                [(offset, topic_id) for offset in offsets],
-            )
+            letters.drop(db, topic_id, offsets)
 
     def dropped(self, topic_id: bytes) -> set[Offset]:
         return {
@@ -295,6 +305,25 @@ class SqliteEngine:
                 "SELECT offset FROM dropped WHERE topic = (SELECT id FROM topics WHERE ulid = ?)",
                 topic_id,
             )
+        }
+
+    def ask_replay(
+        self, topic_id: bytes, pipeline: str, part: str, offsets: Iterable[Offset]
+    ) -> None:
+        with self._transaction() as db:
+            letters.ask(db, topic_id, pipeline, part, offsets)
+
+    def asked_replays(self, topic_id: bytes, part: str, count_max: int) -> list[Offset]:
+        return [row[0] for row in self._rows(letters.ASKED, topic_id, part, count_max)]
+
+    def fail_replays(self, topic_id: bytes, errors: Mapping[Offset, bytes]) -> None:
+        with self._transaction() as db:
+            letters.fail(db, topic_id, errors)
+
+    def replays(self, topic_id: bytes, first: Offset, last: Offset) -> dict[Offset, Replay]:
+        return {
+            offset: Replay(bool(asked), attempts, error)
+            for offset, asked, attempts, error in self._rows(letters.REPLAYS, topic_id, first, last)
         }
 
     def set_status(self, pipeline: str, status: bytes) -> None:
@@ -319,6 +348,7 @@ class SqliteEngine:
             db.execute("UPDATE pipelines SET position = NULL, epoch = epoch + 1 WHERE name = ?",
                        (pipeline,))  # fmt: skip
             db.execute("DELETE FROM statuses WHERE name = ?", (pipeline,))
+            db.execute("UPDATE replays SET asked = 0 WHERE pipeline = ?", (pipeline,))
             for table in ("kept", "pipeline_topics", "signals"):
                 db.execute(f"DELETE FROM {table} WHERE pipeline = ?", (pipeline,))  # noqa: S608
 

@@ -4,10 +4,12 @@
 becomes readable by one small row. ``frames.high_us`` is the running maximum of commit times in the
 topic, so that a time is found by an index although commit times are not monotone. ``kept`` is what
 sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of topics of dead
-letters that an operator is done with: a topic itself only grows.
+letters that are done with, by an operator's word or because they were replayed: a topic itself only
+grows. ``replays`` are those that were to be replayed and are not done with: whether that is asked
+for now, of which part of the pipeline, and how often it failed, the last time for which error.
 """
 
-TABLES_VERSION = 2
+TABLES_VERSION = 3
 """Kept in SQLite's ``user_version``; a database of an earlier one is brought up to it."""
 
 TABLES = """
@@ -63,6 +65,17 @@ CREATE TABLE IF NOT EXISTS signals (
 CREATE TABLE IF NOT EXISTS dropped (
     topic INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, offset)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replays (
+    topic INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    pipeline TEXT NOT NULL,
+    part TEXT NOT NULL,
+    asked INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error BLOB,
+    PRIMARY KEY (topic, offset)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS replays_asked ON replays (topic, part, offset) WHERE asked = 1;
 """
 
 KEYS = """

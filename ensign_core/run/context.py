@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 from ensign_core.broker import Broker, Event
 from ensign_core.change import Change, Schema
@@ -19,11 +20,18 @@ from ensign_core.metrics import (
 )
 from ensign_core.plugin import Comparison, Signal, SnapshotProgress, State
 from ensign_core.run.comparison import TopicComparison
+from ensign_core.run.letters import Place, letter_event
 
 
-def dead_letter_topic(pipeline: str) -> str:
-    """Where a pipeline's dead letters lie."""
-    return f"{pipeline}.dead-letters"
+def no_reconcile(pipeline: str) -> EnsignError:
+    """The error for a comparison with a topic that does not hold a table's rows as they are."""
+    return EnsignError(
+        "transform.no_reconcile",
+        f"The topics of {pipeline} hold what its transforms made of the rows, which cannot be "
+        "compared with the tables.",
+        "Read the rows again without --reconcile, or move the transforms to the sinks; what was "
+        f"asked for is given up with: ensign snapshot stop {pipeline}",
+    )
 
 
 SIGNALS_EVERY_S = 0.25
@@ -92,6 +100,14 @@ class Progress:
             self.state = "streaming"
 
 
+class SetAside(NamedTuple):
+    """A dead letter on its way to its topic; ``place`` is where a sink's event lies."""
+
+    event: Event
+    error: EnsignError
+    place: Place | None
+
+
 class RunContext:
     """Implements `ensign_core.plugin.Context` for one source or sink of a pipeline."""
 
@@ -102,6 +118,8 @@ class RunContext:
         progress: Progress,
         broker: Broker,
         topic_of: Callable[[Schema], str] | None = None,
+        *,
+        changed: bool = False,
     ) -> None:
         self.project = broker.project
         self.pipeline = pipeline
@@ -109,9 +127,11 @@ class RunContext:
         self._progress = progress
         self._broker = broker
         self._topic_of = topic_of
+        self._changed = changed
         self._signals: list[Signal] = []
         self._looked_at = -SIGNALS_EVERY_S
-        self._letters: list[Event] = []
+        self._letters: list[SetAside] = []
+        self._apart: tuple[int, list[SetAside]] | None = None
         self._lock = threading.Lock()
 
     def progress(
@@ -159,25 +179,35 @@ class RunContext:
 
     def comparison(self, schema: Schema) -> Comparison:
         assert self._topic_of is not None, "a sink has no table to compare"
+        if self._changed:
+            raise no_reconcile(self.pipeline)
         return TopicComparison(self._broker, self._topic_of(schema), schema)
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
-        metadata = {"code": error.code, "error": error.sentence}
-        if isinstance(event, Change):
-            metadata["topic"] = event.batch.topic
-            metadata["offset"] = str(event.offset)
-            metadata["op"] = event.op.name.lower()
-            metadata["schema"] = event.schema.name
-            data = event.body
-        else:
-            data = event
-        DEAD_LETTERS.labels(self.pipeline).inc()
+        place = None
+        if isinstance(event, Change) and event.batch.topic:
+            place = event.batch.topic, event.offset
+        letter = SetAside(letter_event(self.name, event, error), error, place)
         with self._lock:
-            self._letters.append(
-                Event(data, metadata=metadata, mimetype="application/octet-stream")
-            )
+            if self._apart is not None and self._apart[0] == threading.get_ident():
+                self._apart[1].append(letter)
+                return
+            self._letters.append(letter)
+        DEAD_LETTERS.labels(self.pipeline).inc()
 
-    def take_letters(self) -> list[Event]:
+    @contextmanager
+    def apart(self) -> Iterator[list[SetAside]]:
+        """What this thread sets aside meanwhile is in the list given, and not among the others."""
+        letters: list[SetAside] = []
+        with self._lock:
+            self._apart = threading.get_ident(), letters
+        try:
+            yield letters
+        finally:
+            with self._lock:
+                self._apart = None
+
+    def take_letters(self) -> list[SetAside]:
         """The dead letters since the last call, for the append or commit that covers them."""
         with self._lock:
             letters, self._letters = self._letters, []

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ensign_core.broker import Broker, Reader
-from ensign_core.change import Batch, Offset
+from ensign_core.broker import Broker, Reader, dead_letter_topic
+from ensign_core.change import Batch, Offset, Op
+from ensign_core.config.transforms import AnyTransform
+from ensign_core.errors import EnsignError
 from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink
-from ensign_core.run.context import RunContext, dead_letter_topic
+from ensign_core.run.context import RunContext, SetAside
+from ensign_core.run.letters import Place
 from ensign_core.run.part import Part
+from ensign_core.run.replay import Replays
+from ensign_core.run.retry import classified, waits
+from ensign_core.transforms import Chain, by_target
 
-FLUSH_BYTES_MAX = 8 << 20
+FLUSH_BYTES_MAX = 32 << 20
 FLUSH_S_MAX = 1.0
+"""What is written at most between two flushes: what a crash may deliver again."""
 FLUSH_IDLE_S = 0.05
 """How long written events wait for more before they are flushed."""
+
+
+class _SinkLostError(Exception):
+    """The sink is dead (I9) for an event that it was given again: a new one is made, without
+    it."""
 
 
 class Egress(Part):
@@ -32,6 +44,7 @@ class Egress(Part):
         connector: Connector[Any],
         config: ConnectorConfig,
         begin: Literal["start", "end"],
+        transforms: Sequence[AnyTransform] = (),
         *,
         wait_s: float | None = None,
         until: Callable[[], Mapping[str, Offset] | None] = lambda: None,
@@ -42,9 +55,13 @@ class Egress(Part):
         self._connector = connector
         self._config = config
         self._begin = begin
+        self._transforms = transforms
         self._until = until
         self._context = RunContext(pipeline, sink, self.progress, broker)
         self._reader: Reader | None = None
+        self._replays = Replays(broker, pipeline, sink)
+        self._singly = False
+        self._uncommitted: set[Place] = set()
 
     def wake(self) -> None:
         """Called by another thread: look at ``stop`` and ``until`` now."""
@@ -53,50 +70,118 @@ class Egress(Part):
             reader.wake()
 
     def live(self, stop: threading.Event) -> None:
+        """Lives of the sink: a dead letter that it refuses by its end, when it is replayed, neither
+        stops the pipeline nor holds up the others."""
+        while True:
+            try:
+                self._live(stop)
+            except _SinkLostError:
+                if not stop.is_set():
+                    continue
+            return
+
+    def _live(self, stop: threading.Event) -> None:
         """One life of the sink: from the last committed offset on."""
         self._context.take_letters()
+        chain = Chain(self._transforms, self._context.dead_letter, waits)
         sink: Sink = self._connector.make(self._config, self._context)
         try:
             known = sink.open()  # I7
             reader = self._broker.pipeline_reader(self.pipeline, self.group, self._begin, known)
             self._reader = reader
             try:
-                self._deliver(sink, reader, stop)
+                self._deliver(sink, chain, reader, stop)
             finally:
                 self._reader = None
                 reader.close()
         finally:
             sink.close()
 
-    def _deliver(self, sink: Sink, reader: Reader, stop: threading.Event) -> None:
-        written: list[Batch] = []
+    def _deliver(self, sink: Sink, chain: Chain, reader: Reader, stop: threading.Event) -> None:
+        written = delivered = size = 0
         since = 0.0
         while True:
-            ending = stop.is_set() or self._reached(reader)
-            batches = [] if ending else reader.fetch(FLUSH_IDLE_S if written else 1.0)
+            if not written and not stop.is_set():
+                self._replay(sink, chain)
+            more = self._replays.under_way
+            ending = stop.is_set() or (self._reached(reader) and not more)
+            idle_s = 0.0 if more else FLUSH_IDLE_S if written else 1.0
+            batches = [] if ending else reader.fetch(idle_s)
             for batch in batches:
-                sink.write(batch)
+                delivered += self._write(sink, chain, batch)
             if batches and not written:
                 since = time.monotonic()
-            written += batches
-            size = sum(len(batch.body) for batch in written)
+            written += sum(map(len, batches))
+            size += sum(len(batch.body) for batch in batches)
             late = time.monotonic() - since >= FLUSH_S_MAX
             if written and (not batches or late or size >= FLUSH_BYTES_MAX):
-                self._flush(sink, reader, written)
-                written = []
+                self._flush(sink, reader, delivered)
+                written = delivered = size = 0
             elif not written:
                 self.went_well()
             if ending:
                 return
 
-    def _flush(self, sink: Sink, reader: Reader, written: list[Batch]) -> None:
+    def _write(self, sink: Sink, chain: Chain, batch: Batch) -> int:
+        """Give the sink what the transforms make of a batch, target by target; how many events."""
+        made = chain(batch)
+        for piece in by_target(made):
+            piece.replayed = batch.replayed
+            sink.write(piece)
+        return len(made) - made.ops.count(Op.REMOVED)
+
+    def _flush(self, sink: Sink, reader: Reader, delivered: int) -> None:
+        # Before the target commits offsets of its own that lie behind them (I7).
+        self._set_aside(self._context.take_letters())
         sink.flush()
-        letters = self._context.take_letters()
-        if letters:
-            self._broker.publish(dead_letter_topic(self.pipeline), letters)
+        self._set_aside(self._context.take_letters())
         reader.commit(self.group)  # I6
-        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(sum(map(len, written)))
+        self._uncommitted.clear()
+        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(delivered)
         self.went_well()
+
+    def _set_aside(self, letters: list[SetAside]) -> None:
+        """Make letters durable; what a sink sets aside again, since it was not committed, once."""
+        fresh = [letter for letter in letters if letter.place not in self._uncommitted]
+        if fresh:
+            topic = dead_letter_topic(self.pipeline)
+            self._broker.publish(topic, [letter.event for letter in fresh])
+            self._uncommitted.update(letter.place for letter in fresh if letter.place)
+
+    def _replay(self, sink: Sink, chain: Chain) -> None:
+        """Give the sink events again that it set aside, if operators asked for it: behind what it
+        was given meanwhile, and at least once, since it is noted when they are durable there."""
+        again = self._replays.events(self._replays.take(1 if self._singly else None))
+        if not again:
+            self._singly = self._singly and self._replays.under_way
+            return
+        try:
+            for batch, _ in again.values():
+                self._write(sink, chain, batch)
+            sink.flush()
+        except Exception as error:
+            failure = classified(error)
+            if waits(failure):
+                raise
+            # Of several nobody knows which it was: they are tried one by one.
+            self._singly = True
+            if len(again) == 1:
+                ((_, offsets),) = again.values()
+                self._replays.failed(dict.fromkeys(offsets, failure))
+            raise _SinkLostError from error
+        letters = self._context.take_letters()
+        errors = {letter.place: letter.error for letter in letters}
+        failed: dict[Offset, EnsignError] = {}
+        done: list[Offset] = []
+        for place, (_, offsets) in again.items():
+            if place in errors:
+                failed |= dict.fromkeys(offsets, errors[place])
+            else:
+                done += offsets
+        self._set_aside([letter for letter in letters if letter.place not in again])
+        self._replays.failed(failed)
+        self._replays.done(done)
+        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(len(done))
 
     def _reached(self, reader: Reader) -> bool:
         """Whether everything is read that the source produced before it was done."""

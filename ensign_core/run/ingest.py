@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ensign_core.broker import Broker, Writer
+from ensign_core.broker import Broker, Writer, dead_letter_topic
 from ensign_core.broker.broker import event_batch
-from ensign_core.change import Batch, Position, Schema, Stage
+from ensign_core.change import SET_ASIDE, Batch, Offset, Op, Position, Schema, Stage
+from ensign_core.config.transforms import AnyTransform
+from ensign_core.errors import EnsignError
 from ensign_core.metrics import (
     APPEND_SECONDS,
     BYTES_APPENDED,
@@ -17,8 +19,12 @@ from ensign_core.metrics import (
     EVENTS_APPENDED,
 )
 from ensign_core.plugin import Connector, ConnectorConfig, Source
-from ensign_core.run.context import RunContext, dead_letter_topic
+from ensign_core.run.context import RunContext
+from ensign_core.run.letters import SOURCE, Letter
 from ensign_core.run.part import Part
+from ensign_core.run.replay import Replays, bytes_only, joined
+from ensign_core.run.retry import classified, waits
+from ensign_core.transforms import Chain, remaining
 
 HEARTBEAT_S = 1.0
 
@@ -41,47 +47,66 @@ class Ingest(Part):
         connector: Connector[Any],
         config: ConnectorConfig,
         topic_of: Callable[[Schema], str],
+        transforms: Sequence[AnyTransform] = (),
         *,
         until_caught_up: bool = False,
         wait_s: float | None = None,
         observer: Observer | None = None,
     ) -> None:
-        super().__init__(pipeline, "source", wait_s)
+        super().__init__(pipeline, SOURCE, wait_s)
         self._broker = broker
         self._connector = connector
         self._config = config
         self._topic_of = topic_of
         self._until_caught_up = until_caught_up
         self._observer = observer
-        self._context = RunContext(pipeline, self.name, self.progress, broker, topic_of)
+        self._transforms = transforms
+        self._context = RunContext(
+            pipeline, self.name, self.progress, broker, topic_of, changed=bool(transforms)
+        )
         self._topics: dict[Schema, str] = {}
+        self._replays = Replays(broker, pipeline, self.name)
+        self._reads = connector.reads(config)
+
+    def give_topics(self) -> None:
+        """Give the sinks the topics here that the source stands for."""
+        if self._reads:
+            self._broker.give_topics(self.pipeline, self._reads)
 
     def live(self, stop: threading.Event) -> None:
         """One life of the source: from the last durable position until stop, end or error."""
         self._context.take_letters()
+        chain = Chain(self._transforms, self._context.dead_letter, waits)
         writer = self._broker.writer(self.pipeline)
         source: Source = self._connector.make(self._config, self._context)
         try:
             synced = self._broker.position(self.pipeline)
             source.open(synced)
-            self._stream(source, writer, synced, stop)
+            self._stream(source, chain, writer, synced, stop)
         finally:
             source.close()
 
     def _stream(
-        self, source: Source, writer: Writer, synced: Position | None, stop: threading.Event
+        self,
+        source: Source,
+        chain: Chain,
+        writer: Writer,
+        synced: Position | None,
+        stop: threading.Event,
     ) -> None:
         acked_at = read_at = time.monotonic()
         while not stop.is_set():
-            batch = source.read(HEARTBEAT_S)
+            self._replay(chain, writer)
+            batch = source.read(0.0 if self._replays.under_way else HEARTBEAT_S)
+            self.give_topics()
             if batch is not None:
-                synced = self._append(writer, batch, synced)
+                synced = self._append(writer, chain(batch), synced)
             self.went_well()
             now = time.monotonic()
             if synced is not None and (batch is not None or now - acked_at >= HEARTBEAT_S):
                 source.ack(synced)  # I5: after the sync, and nowhere else
                 acked_at = now
-            if self._until_caught_up and source.caught_up():
+            if self._until_caught_up and source.caught_up() and not self._replays.under_way:
                 return
             if batch is not None and len(batch.body) < SMALL_BYTES:
                 stop.wait(max(0.0, read_at + SMALL_EVERY_S - now))
@@ -94,19 +119,68 @@ class Ingest(Part):
         letters = self._context.take_letters()
         if letters:
             topic = dead_letter_topic(self.pipeline)
-            parts.append((topic, event_batch(topic, letters)))
+            parts.append((topic, event_batch(topic, [letter.event for letter in letters])))
         held = batch.stage is Stage.HOLD
         position = None if held else batch.position
         writer.append(parts, position, batch.stage, batch.kept)
         self._observe(batch, time.monotonic() - started)
         return synced if held else batch.position
 
+    def _replay(self, chain: Chain, writer: Writer) -> None:
+        """Work on dead letters again that operators asked for. What is made of one is appended in
+        the commit that is done with it: exactly once."""
+        made: dict[Offset, list[tuple[str, Batch]]] = {}
+        failed: dict[Offset, EnsignError] = {}
+        for letter in self._replays.take():
+            try:
+                made[letter.offset] = self._made_again(chain, letter)
+            except Exception as error:  # noqa: BLE001
+                failed[letter.offset] = classified(error)
+        self._replays.failed(failed | self._append_again(writer, made))
+
+    def _made_again(self, chain: Chain, letter: Letter) -> list[tuple[str, Batch]]:
+        with self._context.apart() as letters:
+            batch = self._connector.replay(self._config, letter.again())
+            if SET_ASIDE in batch.schemas:
+                raise bytes_only(self._connector.name)
+            parts = self._route(chain(batch))
+        if letters:
+            raise letters[0].error
+        return parts
+
+    def _append_again(
+        self, writer: Writer, made: dict[Offset, list[tuple[str, Batch]]]
+    ) -> dict[Offset, EnsignError]:
+        """Append what was made of letters; the errors of those that do not go into their topics,
+        each of which is found by itself."""
+        if not made:
+            return {}
+        parts = joined(part for parts in made.values() for part in parts)
+        try:
+            writer.append(parts, replayed=self._replays.replayed(list(made)))
+        except EnsignError as error:
+            if waits(error) or error.code == "pipeline.fenced":
+                raise
+            if len(made) == 1:
+                return dict.fromkeys(made, error)
+            failed: dict[Offset, EnsignError] = {}
+            for offset, own in made.items():
+                failed |= self._append_again(writer, {offset: own})
+            return failed
+        EVENTS_APPENDED.labels(self.pipeline).inc(sum(len(batch) for _, batch in parts))
+        BYTES_APPENDED.labels(self.pipeline).inc(sum(len(batch.body) for _, batch in parts))
+        return {}
+
     def _route(self, batch: Batch) -> list[tuple[str, Batch]]:
         """The batch by topic: one frame per topic, in one append."""
-        topics = [self._topic(schema) for schema in batch.schemas]
-        if len(set(topics)) == 1:
+        routes = batch.routes or [""] * len(batch.schemas)
+        topics = [
+            route or self._topic(schema)
+            for schema, route in zip(batch.schemas, routes, strict=True)
+        ]
+        if len(set(topics)) == 1 and Op.REMOVED not in batch.ops:
             return [(topics[0], batch)]
-        return list(batch.split(topics).items())
+        return list(remaining(batch, topics).items())
 
     def _topic(self, schema: Schema) -> str:
         topic = self._topics.get(schema)
@@ -117,7 +191,8 @@ class Ingest(Part):
     def _observe(self, batch: Batch, append_s: float) -> None:
         now_us = time.time_ns() // 1000
         if len(batch):
-            EVENTS_APPENDED.labels(self.pipeline).inc(len(batch))
+            appended = len(batch) - batch.ops.count(Op.REMOVED)
+            EVENTS_APPENDED.labels(self.pipeline).inc(appended)
             BYTES_APPENDED.labels(self.pipeline).inc(len(batch.body))
             APPEND_SECONDS.labels(self.pipeline).observe(append_s)
         if batch.runs:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ensign_core.broker import Broker
+from ensign_core.broker import Broker, dead_letter_topic
 from ensign_core.change import Offset, Schema
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig
-from ensign_core.run.context import dead_letter_topic
 from ensign_core.run.egress import Egress
 from ensign_core.run.ingest import Ingest, Observer
 from ensign_core.run.part import Part
@@ -32,6 +32,7 @@ class SinkPlan:
     connector: Connector[Any]
     config: ConnectorConfig
     begin: Literal["start", "end"] = "start"
+    transforms: Sequence[AnyTransform] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Plan:
     config: ConnectorConfig
     topic_of: Callable[[Schema], str]
     sinks: Mapping[str, SinkPlan]
+    transforms: Sequence[AnyTransform] = ()
 
 
 class Pipeline:
@@ -69,13 +71,13 @@ class Pipeline:
         self._said: tuple[str, str | None] | None = None
         self._warned: set[str] = set()
         self.source = Ingest(
-            broker, plan.name, plan.connector, plan.config, plan.topic_of,
+            broker, plan.name, plan.connector, plan.config, plan.topic_of, plan.transforms,
             until_caught_up=until_caught_up, wait_s=wait_s, observer=observer,
         )  # fmt: skip
         self.sinks = [
             Egress(
                 broker, plan.name, name, sink.connector, sink.config, sink.begin,
-                wait_s=wait_s, until=lambda: self._ends,
+                sink.transforms, wait_s=wait_s, until=lambda: self._ends,
             )
             for name, sink in plan.sinks.items()
         ]  # fmt: skip
@@ -92,6 +94,8 @@ class Pipeline:
         """Block until the pipeline has ended; the error that ended it, if one did. What goes wrong
         in one part stops the others, since they are useless without it."""
         release = self._broker.hold(self._plan.name)
+        # Before a sink that is seen for the first time asks for their ends.
+        self.source.give_topics()
         # What is loaded by now stays: a full collection need not look at it, which would be seen in
         # the latency of a commit.
         gc.freeze()

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from ensign_core.broker import Broker, TopicInfo
-from ensign_core.run.context import dead_letter_topic
+from ensign_core.broker import Broker, TopicInfo, dead_letter_topic
 
 
 def statuses(broker: Broker, pipelines: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
@@ -73,10 +72,10 @@ def _snapshot(left: dict[str, Any], held: bool) -> dict[str, Any] | None:
 
 
 def _dead_letters(broker: Broker, name: str, topics: Iterable[TopicInfo]) -> int:
-    """How many events a pipeline set aside that nobody has dropped since."""
-    letters = dead_letter_topic(name)
+    """How many events a pipeline set aside that were neither dropped nor replayed since."""
+    letters = broker.letters(name)
     return sum(
-        topic.events - len(broker.dropped(letters)) for topic in topics if topic.name == letters
+        topic.events - len(letters.done()) for topic in topics if topic.name == letters.topic
     )
 
 

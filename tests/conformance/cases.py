@@ -10,6 +10,9 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.conformance.case import MakeSinkCase, MakeSourceCase
+from tests.conformance.kafka import KafkaSourceCase
+from tests.conformance.kafka_sink import KafkaSinkCase, KafkaTransactionsCase
+from tests.conformance.kinesis import KinesisSinkCase, KinesisSourceCase
 from tests.conformance.mysql import MysqlCase
 from tests.conformance.postgres import PostgresCase
 
@@ -89,10 +92,19 @@ def _delivered(data: bytes) -> list[tuple[str, int]]:
 SOURCES: dict[str, MakeSourceCase] = {
     "generator": GeneratorCase,
     "file": FileSourceCase,
+    "kafka": KafkaSourceCase,
+    "kinesis": KinesisSourceCase,
     "mysql": MysqlCase,
     "postgres": PostgresCase,
 }
-SINKS: dict[str, MakeSinkCase] = {"file": FileSinkCase, "stdout": StdoutCase}
+SINKS: dict[str, MakeSinkCase] = {
+    "file": FileSinkCase,
+    "kinesis": KinesisSinkCase,
+    "kafka": KafkaSinkCase,
+    "kafka in transactions": KafkaTransactionsCase,
+    "stdout": StdoutCase,
+}
+"""A connector may have several: their options name it."""
 
 
 def _add_theirs() -> None:

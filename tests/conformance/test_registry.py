@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_connector_has_a_case() -> None:
     cases = {("source", name) for name in SOURCES} | {("sink", name) for name in SINKS}
-    assert {*OURS} <= cases
+    # This one gives no events: its test is tests/unit/test_ensign_source.py.
+    assert {*OURS} - {("source", "ensign")} <= cases
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
@@ -40,7 +41,8 @@ def test_a_config_is_read_without_any_driver() -> None:
         "import sys\n"
         "from connectors.registry import OURS, connector\n"
         "found = [connector(kind, name) for kind, name in OURS]\n"
-        "assert not {'psycopg', 'psycopg_binary', 'pymysql', 'sqlglot'} & sys.modules.keys()\n"
+        "drivers = {'psycopg', 'pymysql', 'confluent_kafka', 'boto3', 'botocore'}\n"
+        "assert not drivers & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 

@@ -19,7 +19,7 @@ BATCH = 10
 
 
 class Subject:
-    """A sink by its name, with a case that is made in the test, where standard output is its."""
+    """A sink by the name of its case, which is made in the test, where standard output is its."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name = name
@@ -30,7 +30,7 @@ class Subject:
         return SINKS[self._name](self._folder)
 
     def sink(self) -> Sink:
-        return make_sink(self._name, self.case.options)
+        return make_sink(str(self.case.options["type"]), self.case.options)
 
     def offsets(self, topic: str) -> list[int]:
         return [offset for of, offset in self.case.delivered() if of == topic]
@@ -67,6 +67,26 @@ def test_an_offset_need_not_start_at_0(subject: Subject) -> None:
         sink.write(sample("first", 5000, BATCH))
         sink.flush()
     assert subject.offsets("first") == list(range(5000, 5000 + BATCH))
+
+
+def test_what_is_replayed_arrives_and_moves_no_offset(subject: Subject) -> None:
+    """I7: dead letters come again behind what came meanwhile; a topic may have nothing else."""
+    with closing(subject.sink()) as sink:
+        sink.open()
+        sink.write(sample("first", 0, 2 * BATCH))
+        sink.flush()
+    for topic in ("first", "second"):
+        again = sample(topic, 0, BATCH).part(3, 4)
+        again.replayed = True
+        with closing(subject.sink()) as sink:
+            sink.open()
+            sink.write(again)
+            sink.flush()
+    assert subject.offsets("first") == [*range(2 * BATCH), 3]
+    assert subject.offsets("second") == [3]
+    with closing(subject.sink()) as sink:
+        known = sink.open()
+    assert known is None or known == {"first": 2 * BATCH}
 
 
 def test_nothing_to_do_is_no_trouble(subject: Subject) -> None:

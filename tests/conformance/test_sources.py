@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.registry import connector
 from ensign_core.change import Batch
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Source
@@ -61,8 +62,13 @@ def test_batches_are_well_formed(named: tuple[str, SourceCase]) -> None:
         batches = drain(source)
     assert len(events(batches)) >= 12
     assert len(batches) >= 3
+    name, case = named
+    found = connector("source", name)
+    config = found.config.model_validate(case.options)
     for batch in batches:
         check_batch(batch)
+        again = found.replay(config, batch)
+        assert events([again]) == events([batch]), "a transform's dead letter is an event already"
 
 
 def test_read_keeps_to_its_timeout(named: tuple[str, SourceCase]) -> None:

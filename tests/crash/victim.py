@@ -1,8 +1,8 @@
 """``ensign`` in a process that kills itself with SIGKILL at a named point of the path.
 
-``python -m tests.crash.victim SOURCE POINT COUNT ARGUMENTS...`` runs the command line with
-ARGUMENTS and dies when POINT is passed for the COUNT-th time; ``none`` never dies by itself. SOURCE
-is the type of source whose points are meant. The points wrap methods from outside: the product has
+``python -m tests.crash.victim SCENARIO POINT COUNT ARGUMENTS...`` runs the command line with
+ARGUMENTS and dies when POINT is passed for the COUNT-th time; ``none`` never dies by itself. The
+points wrap methods from outside: the product has
 no switches for tests.
 """
 
@@ -12,11 +12,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any
 
-from connectors.file.sink import FileSink
-from connectors.mysql.source import MysqlSource
-from connectors.postgres.source import PostgresSource
 from ensign_core.broker import Broker, Writer
 from ensign_core.change import Batch, Op
 from ensign_core.engine import append
@@ -24,35 +22,39 @@ from ensign_core.run.egress import Egress
 
 SNAPSHOT_READ = "rows of a snapshot read, not appended"
 
-Place = tuple[Any, str, bool]
-"""An owner, its function's name, and whether to die before it (else after it returned); None in
-the table for those of the source."""
+SCENARIOS: dict[str, tuple[str, str]] = {
+    "postgres": ("connectors.postgres.source:PostgresSource", "connectors.file.sink:FileSink"),
+    "mysql": ("connectors.mysql.source:MysqlSource", "connectors.file.sink:FileSink"),
+    "kafka": ("connectors.kafka.source:KafkaSource", "connectors.kafka.sink:KafkaSink"),
+    "kinesis": ("connectors.kinesis.source:KinesisSource", "connectors.kinesis.sink:KinesisSink"),
+}
+"""The source and the sink that are meant, imported when they are."""
 
-SOURCES: dict[str, Any] = {"postgres": PostgresSource, "mysql": MysqlSource}
+SOURCE, SINK = "the source", "the sink"
 
-ACKED = "acked"
-
-POINTS: dict[str, Place | None] = {
-    SNAPSHOT_READ: None,
+POINTS: dict[str, tuple[Any, str, bool]] = {
+    SNAPSHOT_READ: (SOURCE, "read", False),
     "read, not appended": (Writer, "append", True),
     "appended in part": (append, "_place", False),
     "appended, not acked": (Writer, "append", False),
-    ACKED: None,
-    "fetched, not written": (FileSink, "write", True),
+    "acked": (SOURCE, "ack", False),
+    "fetched, not written": (SINK, "write", True),
     "written, not flushed": (Egress, "_flush", True),
     "flushed, not committed": (Broker, "commit", True),
     "committed": (Broker, "commit", False),
 }
+"""An owner, its function's name, and whether to die before it (else after it returned)."""
 
 
 def of_snapshot(batch: Batch | None) -> bool:
     return batch is not None and Op.SNAPSHOT in batch.ops
 
 
-def arm(source: Any, point: str, count: int) -> None:
+def arm(scenario: str, point: str, count: int) -> None:
     """Wrap the function that ``point`` names."""
-    of_source = (source, "ack" if point == ACKED else "read", False)
-    owner, name, before = POINTS[point] or of_source
+    owner, name, before = POINTS[point]
+    if owner in (SOURCE, SINK):
+        owner = resolve_name(SCENARIOS[scenario][owner is SINK])
     inner: Callable[..., Any] = getattr(owner, name)
     left = [count]
 
@@ -86,10 +88,10 @@ def tell_first_append() -> None:
 
 
 def main() -> None:
-    source, point, count, *arguments = sys.argv[1:]
+    scenario, point, count, *arguments = sys.argv[1:]
     tell_first_append()
     if point != "none":
-        arm(SOURCES[source], point, int(count))
+        arm(scenario, point, int(count))
     sys.argv = ["ensign", *arguments]
     from ensign_core.cli import main as ensign
 

@@ -117,7 +117,7 @@ def test_status_tells_of_snapshots_warnings_and_dead_letters(folder: Path) -> No
             },
         )  # fmt: skip
         broker.publish("made.dead-letters", [Event(b"a"), Event(b"b")])
-        broker.drop_events("made.dead-letters", [0])
+        broker.letters("made").drop([0])
         release = broker.hold("made")
         status = json.loads(run("status", "ensign.yaml", "--json").stdout)[0]
         shown = run("status", "ensign.yaml")

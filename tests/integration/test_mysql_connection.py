@@ -4,6 +4,7 @@ what each refusal is called."""
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from connectors.mysql.errors import by_exception
 from ensign_core.errors import EnsignError
 from tests.services.certificates import Authority
 from tests.services.mysql import CDC, Certificates, MysqlServer, installations
+from tests.services.mysql_capture import Capture
 from tests.services.postgres import free_port
 from tests.services.proxy import FaultProxy
 
@@ -342,3 +344,38 @@ def test_program_that_gives_no_password(command: list[str], word: str) -> None:
         connect(config, pipeline="shop")
     assert caught.value.code == f"mysql.{word}"
     assert command[0] in caught.value.sentence
+
+
+LIMITS = {
+    "sql_select_limit": ("3", "18446744073709551615"),
+    "completion_type": ("2", "0"),
+    "wait_timeout": ("1", "28800"),
+}
+
+
+@pytest.fixture
+def limited(mysql: MysqlServer) -> Iterator[str]:
+    """A database with a table of many rows, on a server that holds applications to limits."""
+    database = mysql.new_database()
+    mysql.run(
+        "CREATE TABLE t (v text)", "INSERT INTO t VALUES (REPEAT('x', 1000))",
+        *["INSERT INTO t SELECT * FROM t"] * 14, database=database,
+    )  # fmt: skip
+    name, slow = (
+        ("max_statement_time", "0.02") if mysql.is_mariadb else ("max_execution_time", "20")
+    )
+    mysql.configure(**{limit: given for limit, (given, _) in LIMITS.items()}, **{name: slow})
+    yield database
+    mysql.configure(**{limit: usual for limit, (_, usual) in LIMITS.items()}, **{name: "0"})
+    mysql.drop_database(database)
+
+
+def test_limits_for_applications_cut_nothing_short(mysql: MysqlServer, limited: str) -> None:
+    """All rows of a table that takes longer to read than a statement may, and a connection that
+    has nothing to do for longer than it may be idle."""
+    one = Capture(mysql, limited)
+    one.caught_up()
+    until = time.monotonic() + 2.5
+    one.until(lambda: time.monotonic() > until)
+    one.close()
+    assert len(one.seen) == 1 << 14

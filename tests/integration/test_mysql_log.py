@@ -3,6 +3,7 @@ reset, without GTIDs for a while, or somebody else reads it under the same id.""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
@@ -210,3 +211,44 @@ def test_id_of_the_config_is_used_once(shop: Shop, follow: Callable[..., Capture
         one.until(lambda: len([e for e in one.seen if e.op is Op.INSERT]) == 3)
     finally:
         shop.server.configure(binlog_row_metadata="FULL")
+
+
+@pytest.mark.parametrize("position", ["auto", "file"])
+def test_log_is_reset_while_it_is_read(
+    shop: Shop, follow: Callable[..., Capture], position: str
+) -> None:
+    """A dump that stands in a file of the same name would wait until the new one is as long."""
+    mariadb = shop.server.is_mariadb
+    reset = "RESET MASTER" if mariadb else "RESET BINARY LOGS AND GTIDS"
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY)", reset)
+    one = follow(position=position)
+    one.caught_up()
+    shop.run(*[f"INSERT INTO t VALUES ({n})" for n in range(20)])
+    one.until(lambda: len(one.seen) == 20)
+    shop.run(reset, "INSERT INTO t VALUES (20)")
+    with pytest.raises(EnsignError, match=r"mysql\.connection_lost"):
+        one.until(lambda: False)
+    with pytest.raises(EnsignError, match=r"mysql\.log_reset"):
+        one.open()
+
+
+def test_log_is_reset_and_has_the_same_gtids_again(
+    shop: Shop, follow: Callable[..., Capture]
+) -> None:
+    """As many transactions as before: none of them is taken for consumed, and the server that
+    ends the dump is not asked for what is gone."""
+    reset = "RESET MASTER" if shop.server.is_mariadb else "RESET BINARY LOGS AND GTIDS"
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY)", reset)
+    one = follow()
+    one.caught_up()
+    shop.server.rotate()
+    shop.server.rotate()
+    shop.run(*[f"INSERT INTO t VALUES ({n})" for n in range(5)])
+    one.until(lambda: len(one.seen) == 5)
+    begun = time.monotonic()
+    shop.run(reset, *[f"INSERT INTO t VALUES ({n})" for n in range(10, 16)])
+    with pytest.raises(EnsignError, match=r"mysql\.(connection_lost|log_reset)"):
+        one.until(lambda: False)
+    with pytest.raises(EnsignError, match=r"mysql\.log_reset"):
+        one.open()
+    assert time.monotonic() - begun < 20

@@ -197,3 +197,20 @@ def test_rows_that_disappear_with_a_new_key(shop: Shop, follow: Callable[..., Ca
     one.caught_up()
     assert_equal(shop, one, "t")
     assert [e.op for e in one.seen] == [Op.SNAPSHOT, Op.SNAPSHOT, Op.DELETE]
+
+
+@every_metadata
+def test_sequences_are_no_tables(shop: Shop, follow: Callable[..., Capture], metadata: str) -> None:
+    """Their rows are in MariaDB's log as those of tables are."""
+    sequences = (
+        ["CREATE SEQUENCE s", "SELECT NEXTVAL(s)", "SELECT SETVAL(s, 1000)",
+         "RENAME TABLE s TO r", "SELECT NEXTVAL(r)", "DROP SEQUENCE r"]
+        if shop.server.is_mariadb else []
+    )  # fmt: skip
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY)")
+    one = follow()
+    one.caught_up()
+    shop.run(*sequences, "INSERT INTO t VALUES (1)")
+    one.caught_up()
+    assert short(one.seen) == ["t insert 1"]
+    assert not one.told.facts["warnings"]

@@ -10,8 +10,9 @@ import pytest
 from connectors.mysql import routes
 from connectors.mysql.position import decode
 from ensign_core.change import Op
+from ensign_core.errors import EnsignError
 from tests.services.mysql import MysqlServer
-from tests.services.mysql_capture import Capture, captures
+from tests.services.mysql_capture import Capture, captures, state
 from tests.services.mysql_load import assert_ordered, place_of
 from tests.services.postgres_capture import Seen, fold
 
@@ -257,3 +258,81 @@ def test_prepared_while_the_table_is_read(
     found = {row["id"]: row["v"] for row in fold(one.seen).values()}
     table = mysql.run("SELECT CAST(id AS CHAR), CAST(v AS CHAR) FROM t", database=database)
     assert found == dict(table)
+
+
+@pytest.mark.parametrize("position", ["auto", "file"])
+def test_prepared_before_the_pipeline_began(
+    mysql: MysqlServer,
+    database: str,
+    capture: Callable[..., Capture],
+    setting: str,
+    position: str,
+) -> None:
+    """No snapshot shows its rows, and they are in the log before the stream's begin."""
+    prepare(mysql, database, "old", "INSERT INTO t VALUES (9, 9)", setting=setting)
+    mysql.run("XA ROLLBACK 'old'")
+    prepare(
+        mysql, database, "old", "INSERT INTO t VALUES (1, 1)", "INSERT INTO u VALUES (1, 1)",
+        setting=setting,
+    )  # fmt: skip
+    mysql.rotate()
+    prepare(mysql, database, "empty", "INSERT INTO other VALUES (1)", setting=setting)
+    mysql.run("INSERT INTO t VALUES (2, 2)", database=database)
+    one = capture(position=position, batch_bytes_max=1, exclude=["*.other"])
+    one.caught_up()
+    assert [brief(e) for e in one.seen] == [("snapshot", "2", 0)]
+    mysql.run("XA COMMIT 'empty'", "XA COMMIT 'old'", "INSERT INTO t VALUES (3, 3)",
+              database=database)  # fmt: skip
+    one.caught_up(reopen_each=1)
+    assert [brief(e) for e in one.seen[1:]] == [
+        ("insert", "1", 0), ("insert", "1", 1), ("insert", "3", 0),
+    ]  # fmt: skip
+
+
+def test_prepared_in_a_part_of_the_log_that_is_gone(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture]
+) -> None:
+    prepare(mysql, database, "gone", "INSERT INTO t VALUES (1, 1)", setting="DO 0")
+    mysql.rotate()
+    mysql.purge()
+    one = capture()
+    one.caught_up()
+    mysql.run("XA COMMIT 'gone'", database=database)
+    with pytest.raises(EnsignError, match=r"mysql\.prepared_lost"):
+        one.caught_up()
+
+
+UNDONE = (
+    ("BEGIN", "INSERT INTO t VALUES (1, 0)", "CREATE TEMPORARY TABLE x (i int)",
+     "INSERT INTO t VALUES (2, 0)", "ROLLBACK"),
+    ("BEGIN", "INSERT INTO t VALUES (3, 0)", "SAVEPOINT `a``B`", "INSERT INTO t VALUES (4, 0)",
+     "CREATE TEMPORARY TABLE x (i int)", "SAVEPOINT c", "UPDATE t SET v = 1 WHERE id = 3",
+     "ROLLBACK TO C", "INSERT INTO u VALUES (5, 0)", "ROLLBACK TO `A``b`",
+     "INSERT INTO t VALUES (6, 0)", "COMMIT"),
+)  # fmt: skip
+"""Transactions of which MariaDB logs rows that were rolled back."""
+
+
+@pytest.mark.parametrize("batch_bytes_max", [1, 1 << 20])
+def test_rows_that_were_rolled_back(
+    mysql: MysqlServer, database: str, capture: Callable[..., Capture], batch_bytes_max: int
+) -> None:
+    """They are no events; where they were events before that was known, they are taken back."""
+    mysql.run("INSERT INTO u VALUES (1, 0)", database=database)
+    one = capture(batch_bytes_max=batch_bytes_max, transaction_markers=True)
+    one.caught_up()
+    before = len(one.seen)
+    for statements in UNDONE:
+        mysql.run(*statements, database=database)
+    mysql.run("INSERT INTO t VALUES (7, 0)", database=database)
+    one.open()
+    one.until(lambda: ("insert", "7") in [brief(e)[:2] for e in one.seen], reopen_each=1)
+    one.caught_up()
+    tables = {name: state(one.of(f"{database}.{name}")) for name in ("t", "u")}
+    assert {key[0] for key in tables["t"]} == {"3", "6", "7"}
+    assert tables["t"]["3",]["v"] == "0"
+    assert {key[0] for key in tables["u"]} == {"1"}
+    if batch_bytes_max > 1:
+        rows = [brief(e)[:2] for e in one.seen[before:] if e.op is Op.INSERT]
+        assert rows == [("insert", "3"), ("insert", "6"), ("insert", "7")]
+    assert one.caught_up() == []

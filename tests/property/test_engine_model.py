@@ -15,12 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ensign_core.change import Stage
 from ensign_core.crypto import DataKey
-from ensign_core.engine import Epoch, StaleWriteError, Write
+from ensign_core.engine import Epoch, Replay, StaleWriteError, Write
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
 TOPICS = ("a", "b", "c")
 PIPELINES = ("p", "q")
+PARTS = ("source", "bus")
+OFFSETS = st.sets(st.integers(0, 9))
 HANDS = st.integers(0, 1)
 TIMES = st.integers(-5, 20)
 START_US = -(1 << 63)
@@ -47,6 +49,7 @@ class Topic:
     high_us: int = START_US
     key: bytes = b""
     dropped: set[int] = field(default_factory=set)
+    replays: dict[int, tuple[str, str, Replay]] = field(default_factory=dict)
 
 
 @dataclass
@@ -216,6 +219,10 @@ class EngineModel(RuleBasedStateMachine):
         pipeline.epoch += 1 if pipeline.epoch else 0
         pipeline.position = None
         pipeline.topics, pipeline.held, pipeline.signals, pipeline.kept = set(), [], {}, {}
+        for topic in self.topics.values():
+            for offset, (whose, part, replay) in topic.replays.items():
+                asked = replay.asked and whose != name
+                topic.replays[offset] = whose, part, replay._replace(asked=asked)
 
     @rule(hand=HANDS, name=st.sampled_from(PIPELINES), signal=st.binary(max_size=3))
     def add_signal(self, hand: int, name: str, signal: bytes) -> None:
@@ -231,12 +238,52 @@ class EngineModel(RuleBasedStateMachine):
         signals = self.pipelines[name].signals
         self.pipelines[name].signals = {n: s for n, s in signals.items() if n > upto}
 
-    @rule(hand=HANDS, name=st.sampled_from(TOPICS), offsets=st.sets(st.integers(0, 9)))
+    @rule(hand=HANDS, name=st.sampled_from(TOPICS), offsets=OFFSETS)
     def drop_events(self, hand: int, name: str, offsets: set[int]) -> None:
         topic = self.topics.get(name)
         self.engines[hand].drop_events(topic.id if topic else b"?" * 16, offsets)
         if topic:
-            topic.dropped |= offsets
+            self._done(topic, offsets)
+
+    def _done(self, topic: Topic, offsets: set[int]) -> None:
+        topic.dropped |= offsets
+        topic.replays = {o: replay for o, replay in topic.replays.items() if o not in offsets}
+
+    @rule(
+        hand=HANDS,
+        name=st.sampled_from(TOPICS),
+        pipeline=st.sampled_from(PIPELINES),
+        part=st.sampled_from(PARTS),
+        offsets=OFFSETS,
+    )
+    def ask_replay(self, hand: int, name: str, pipeline: str, part: str, offsets: set[int]) -> None:
+        topic = self.topics.get(name) or Topic(b"?" * 16)
+        self.engines[hand].ask_replay(topic.id, pipeline, part, offsets)
+        for offset in offsets - topic.dropped:
+            known = topic.replays.get(offset, (pipeline, part, Replay(True, 0, None)))
+            topic.replays[offset] = known[0], known[1], known[2]._replace(asked=True)
+
+    @rule(hand=HANDS, name=st.sampled_from(TOPICS), offsets=OFFSETS)
+    def fail_replays(self, hand: int, name: str, offsets: set[int]) -> None:
+        topic = self.topics.get(name) or Topic(b"?" * 16)
+        error = self._bytes()
+        self.engines[hand].fail_replays(topic.id, dict.fromkeys(offsets, error))
+        for offset in offsets & topic.replays.keys():
+            whose, part, replay = topic.replays[offset]
+            topic.replays[offset] = whose, part, Replay(False, replay.attempts + 1, error)
+
+    @rule(hand=HANDS, name=st.sampled_from(TOPICS), offsets=OFFSETS, old=st.booleans())
+    def append_replayed(self, hand: int, name: str, offsets: set[int], old: bool) -> None:
+        topic, pipeline = self.topics.get(name) or Topic(b"?" * 16), self.pipelines["p"]
+        if not pipeline.epoch:
+            self.claim(hand, "p")
+        epoch, replayed = Epoch("p", pipeline.epoch - old), (topic.id, sorted(offsets))
+        if old:
+            with pytest.raises(EnsignError):
+                self.engines[hand].append([], {}, epoch, replayed=replayed)
+            return
+        self.engines[hand].append([], {}, epoch, replayed=replayed)
+        self._done(topic, offsets)
 
     @rule(
         hand=HANDS,
@@ -304,6 +351,15 @@ class EngineModel(RuleBasedStateMachine):
             assert [t.name for t in engine.topics(["a", "?"])] == ["a"] * ("a" in self.topics)
             for topic in self.topics.values():
                 assert engine.dropped(topic.id) == topic.dropped
+                replays = {offset: replay for offset, (*_, replay) in topic.replays.items()}
+                assert engine.replays(topic.id, 0, 9) == replays
+                assert engine.replays(topic.id, 3, 5).keys() == replays.keys() & {3, 4, 5}
+                for part in PARTS:
+                    asked = sorted(
+                        o for o, (_, p, r) in topic.replays.items() if p == part if r.asked
+                    )
+                    assert engine.asked_replays(topic.id, part, 99) == asked
+                    assert engine.asked_replays(topic.id, part, 2) == asked[:2]
             for name, pipeline in self.pipelines.items():
                 assert dict(engine.signals(name)) == pipeline.signals
                 assert engine.position(name) == pipeline.position

@@ -19,6 +19,8 @@ ANSWER_S_MAX = 10.0
 CAPABILITIES = 0x000FA20F
 """Protocol 4.1, logins by plugin, connection attributes, a database."""
 TLS = 0x800
+TLS_REQUEST_BYTES = 36
+"""Protocol::SSLRequest with its header."""
 OK = b"\x00\x00\x00\x02\x00\x00\x00"
 
 
@@ -75,11 +77,12 @@ class Rogue:
         number = 0
         for packet in self._packets:
             client.sendall(struct.pack("<I", len(packet) | number << 24) + packet)
-            got = client.recv(1 << 16)
             if number == 0 and self._context is not None:
-                self.in_clear = got
+                # Nothing more than the packet: the client's first words of TLS may be there too.
+                self.in_clear = client.recv(TLS_REQUEST_BYTES, socket.MSG_WAITALL)
                 client = self._context.wrap_socket(client, server_side=True)
-                got, number = client.recv(1 << 16), 1
+                number = 1
+            got = client.recv(1 << 16)
             self.received += got
             number += 2
         while got := client.recv(1 << 16):

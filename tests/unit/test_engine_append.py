@@ -48,6 +48,7 @@ def test_a_database_that_an_earlier_ensign_made_is_brought_up_to_date(
         "INSERT INTO held VALUES (77, 'p', 1, 3, 5, x'00', 1, 0)",
         "DROP TABLE signals",
         "DROP TABLE dropped",
+        "DROP TABLE replays",
         "DROP TABLE kept",
         "PRAGMA user_version = 0",
     ):
@@ -67,6 +68,8 @@ def test_a_database_that_an_earlier_ensign_made_is_brought_up_to_date(
     assert again.kept("p") == {"x": b"1"}
     assert offsets(again) == [(0, 2), (2, 3), (5, 1)]
     assert again.add_signal("p", b"x") == 1
+    again.ask_replay(TOPIC, "p", "source", [3])
+    assert again.asked_replays(TOPIC, "source", 9) == [3]
     again.close()
 
 

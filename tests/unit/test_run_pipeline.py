@@ -105,7 +105,8 @@ def test_a_dead_letter_of_a_source_comes_with_its_append_exactly_once(
     assert len(failed) == 3
     assert kept(broker, "orders") == ["1", "2", "3"]
     assert letters(broker) == [
-        (data, {"code": "row.odd", "error": "It is odd."}) for data in (b"raw", b"\xff")
+        (data, {"part": "source", "code": "row.odd", "error": "It is odd."})
+        for data in (b"raw", b"\xff")
     ]
 
 
@@ -129,6 +130,16 @@ def test_dead_letters_of_a_sink_come_before_its_offset(broker: Broker) -> None:
     data, meta = found["orders", "1"]
     assert (decode(data[1:]), meta["schema"], meta["op"]) == (["2"], "public.orders", "insert")
     assert meta["code"] == "row.odd"
+
+
+def test_dead_letters_of_a_sink_come_before_the_offsets_of_its_target(broker: Broker) -> None:
+    seen: list[list[bytes]] = []
+    server, target = Server([rows("orders", 1, 2)]), Target(keeps_offsets=True)
+    target.odd = {"2"}
+    target.on_flush = lambda: seen.append([data for data, _ in letters(broker)])
+    with Running(broker, server, {"bus": target}, until_caught_up=True) as running:
+        assert running.ended() is None
+    assert len(seen[0]) == len(letters(broker)) == 1
 
 
 def test_a_sinks_letter_is_there_even_if_its_offset_is_not(

@@ -212,12 +212,16 @@ def test_a_partition_key_of_a_topic_and_a_column(kinesis: KinesisServer, sink_of
     stream = kinesis.new_stream(1)
     builder = BatchBuilder()
     builder.add(Op.INSERT, ORDERS, new_image(["7", "c1", None]))
+    builder.add(Op.TRUNCATE, ORDERS, b"")
+    builder.add(Op.DELETE, ORDERS, b"K" + encode(["7", None, None]))
     batch = builder.take(None)
     batch.topic = "orders"
     sink = sink_of(stream, partition_key="{topic}/{id}")
     sink.write(batch)
     sink.flush()
-    assert [record.key for record in kinesis.records(stream)] == ["orders/7"]
+    found = sorted((record.key for record in kinesis.records(stream)), key=len)
+    assert [len(key) for key in found] == [8, 8, 32]
+    assert found[:2] == ["orders/7"] * 2
     wrong = sink_of(stream, partition_key="{shop}")
     with pytest.raises(EnsignError) as caught:
         wrong.write(batch)

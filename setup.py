@@ -10,6 +10,7 @@ MODULES = (
     "ensign_core.rows.json",
     "ensign_core.rows.columns",
     "ensign_core.rows.members",
+    "ensign_core.rows.edit",
     "connectors.mysql.gathered",
     "connectors.mysql.floats",
     "connectors.mysql.fields",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +25,7 @@ from ensign_core.change import (
     Stage,
     Tx,
 )
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig, Context, Signal
 from ensign_core.rows import decode, new_image
@@ -246,6 +247,7 @@ class Target(Script):
     def __init__(self, *, keeps_offsets: bool = False) -> None:
         super().__init__()
         self.delivered: list[Delivered] = []
+        self.targets: list[str] = []
         self.offsets: dict[str, Offset] | None = {} if keeps_offsets else None
         self.gate = threading.Event()
         self.gate.set()
@@ -283,7 +285,7 @@ class ScriptedSink(Instance):
     def write(self, batch: Batch) -> None:
         self.meet("write")
         assert self.target.gate.wait(PATIENCE_S)
-        for change in batch:
+        for change in (change for change in batch if change.op is not Op.REMOVED):
             value = value_of(change)
             if batch.replayed:
                 self.target.again.append(value)
@@ -294,6 +296,7 @@ class ScriptedSink(Instance):
                 self._context.dead_letter(change, EnsignError("row.odd", "It is odd.", "Look."))
             else:
                 self._pending.append((batch.topic, change.offset, value))
+        self.target.targets.append(batch.target)
         if not batch.replayed:
             self._next[batch.topic] = batch.next_offset
 
@@ -349,14 +352,18 @@ class Running:
     begin: Literal["start", "end"] = "start"
     until_caught_up: bool = False
     wait_s: float | None = None
+    transforms: Sequence[AnyTransform] = ()
+    sink_transforms: Sequence[AnyTransform] = ()
 
     def __enter__(self) -> Running:
         self.outcome: list[EnsignError | BaseException | None] = []
         sinks = {
-            name: SinkPlan(target.connector, Scripted(), self.begin)
+            name: SinkPlan(target.connector, Scripted(), self.begin, self.sink_transforms)
             for name, target in self.targets.items()
         }
-        plan = Plan(self.name, self.server.connector, Scripted(), topic_of, sinks)
+        plan = Plan(
+            self.name, self.server.connector, Scripted(), topic_of, sinks, self.transforms
+        )  # fmt: skip
         self.pipeline = Pipeline(
             self.broker, plan, until_caught_up=self.until_caught_up, wait_s=self.wait_s
         )

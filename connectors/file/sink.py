@@ -33,7 +33,7 @@ class FileSink:
         text = self._formatter.lines(batch).text
         if not text:
             return
-        path = self._path(batch.topic)
+        path = self._path(batch.target)
         output = self._outputs.get(path)
         if output is None:
             output = self._outputs[path] = Output(path)

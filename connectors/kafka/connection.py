@@ -101,6 +101,7 @@ class Reports:
             "where": config.bootstrap,
             "mechanism": config.sasl.mechanism if config.sasl else "(none)",
         }
+        self._token_url = config.sasl.token_url if config.sasl else None
         self.fatal: EnsignError | None = None
         self._last: KafkaError | None = None
         self._times = 0
@@ -119,6 +120,9 @@ class Reports:
 
     def by_report(self, report: KafkaError, **facts: object) -> EnsignError:
         """The error for what librdkafka says."""
+        if report.code() == KafkaError._AUTHENTICATION and self._token_url is not None:
+            # An authorization server that is away is reported as one that refuses.
+            return error("token.unreachable", token_url=self._token_url, **self.facts)
         return by_number(report.code(), report.name(), **self.facts, **facts)
 
     def answered(self) -> None:
@@ -132,7 +136,8 @@ class Reports:
         if self.fatal is not None:
             return self.fatal
         code = None if self._last is None else self._last.code()
-        if code in (KafkaError._AUTHENTICATION, KafkaError._SSL) and self._times < REJECTIONS_MIN:
+        rejected = code in (KafkaError._AUTHENTICATION, KafkaError._SSL)
+        if rejected and self._token_url is None and self._times < REJECTIONS_MIN:
             return None
         if self._last is None or (not self._down and code != KafkaError._AUTHENTICATION):
             return error("unreachable", **self.facts) if self._down else None

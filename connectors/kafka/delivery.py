@@ -10,9 +10,11 @@ written.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import repeat
 from operator import length_hint
 from typing import Final, TypeVar
@@ -36,6 +38,8 @@ BATCH_BYTES_MAX: Final = 1_000_000
 STEP_S: Final = 0.1
 """After such a time the wait for deliveries looks at what was reported."""
 
+REPORTS_WAITED_FOR: Final = 3
+
 TRANSACTION_STEP_S: Final = 1.0
 
 CLOSE_S_MAX: Final = 2.0
@@ -51,6 +55,9 @@ FENCED: Final = (
     KafkaError.INVALID_TXN_STATE,
 )  # fmt: skip
 """What a producer hears whose transactional id another one has taken over."""
+
+_SILENT: Final = logging.Logger("librdkafka", logging.CRITICAL + 1)
+"""What kills a producer would be written to the standard error, whatever the level."""
 
 _PURGED: Final = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 _FATAL: Final = (KafkaError._FATAL, KafkaError._GAPLESS_GUARANTEE, KafkaError._STATE)
@@ -71,7 +78,8 @@ class Delivery:
         self._context = context
         self._reports = Reports(config)
         self._facts: dict[str, object] = {"transactional_id": transactional_id}
-        self._failure: KafkaError | None = None
+        self._failed = False
+        self._cause: KafkaError | None = None
         self._failed_topic: str | None = None
         self._transactional = transactional_id is not None
         self._begun_s: float | None = None
@@ -99,7 +107,9 @@ class Delivery:
             }
         given = settings(config, {}, fixed)
         self._producer: Producer = client(
-            lambda made: Producer({**made, "on_delivery": self._delivered}), given, self._reports
+            lambda made: Producer({**made, "on_delivery": self._delivered}, logger=_SILENT),
+            given,
+            self._reports,
         )
 
     def _delivered(self, failed: KafkaError | None, message: Message) -> None:
@@ -107,8 +117,9 @@ class Delivery:
         if failed is None or failed.code() in _PURGED:
             return
         # What follows a failure fails for its sake.
-        if self._failure is None or self._failure.code() in _FATAL:
-            self._failure, self._failed_topic = failed, message.topic()
+        self._failed = True
+        if self._cause is None and failed.code() not in _FATAL:
+            self._cause, self._failed_topic = failed, message.topic()
 
     def open(self) -> None:
         """For transactions: take the id over, which fences whoever has it and ends what they had
@@ -150,8 +161,7 @@ class Delivery:
         except BufferError:
             return len(out) - length_hint(values) - 1
         except KafkaException as failed:
-            self._serve(0)
-            raise self._error(failed.args[0], topic=topic, doing="writing") from None
+            raise self._reason(failed.args[0], topic=topic, doing="writing") from None
         return len(out)
 
     def _wait_for_room(self) -> None:
@@ -203,8 +213,10 @@ class Delivery:
 
     def _check(self) -> None:
         """Raise what was reported."""
-        if self._failure is not None:
-            raise self._error(self._failure, topic=self._failed_topic)
+        if self._cause is not None:
+            raise self._error(self._cause, topic=self._failed_topic)
+        if self._failed:
+            raise self._reason(KafkaError(KafkaError._FATAL))
         trouble = self._reports.trouble()
         if trouble is not None and (self._reports.fatal is not None or trouble.code in ENDS):
             raise trouble
@@ -233,17 +245,28 @@ class Delivery:
                 return
             except KafkaException as failed:
                 report: KafkaError = failed.args[0]
-            self._serve(0)
             if not report.retriable():
-                raise self._error(report, doing=doing)
+                raise self._reason(report, doing=doing)
+            self._serve(0)
             self._watch(deadline_s, doing)
 
     def _call(self, step: Callable[[], T]) -> T:
         try:
             return step()
         except KafkaException as failed:
-            self._check()
-            raise self._error(failed.args[0], doing="writing") from None
+            raise self._reason(failed.args[0], doing="writing") from None
+
+    def _reason(self, report: KafkaError, **facts: object) -> EnsignError:
+        """The error for what a call raised. Where that says only that the producer is dead, the
+        report of the message that it died of follows at once."""
+        for _ in range(REPORTS_WAITED_FOR):
+            if report.code() not in _FATAL or self._cause is not None:
+                break
+            with suppress(KafkaException):
+                self._producer.poll(STEP_S)
+        if self._cause is not None:
+            return self._error(self._cause, topic=self._failed_topic)
+        return self._reports.fatal or self._error(report, **facts)
 
     def _error(self, report: KafkaError, **facts: object) -> EnsignError:
         begun_s = self._begun_s if self._begun_s is not None else time.monotonic()

@@ -38,6 +38,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "A broker of {where} cannot write to its disk.",
         "Make room or mend the disk there; the pipeline goes on by itself.",
     ),
+    "token.unreachable": (
+        "No token that the brokers of {where} accept could be had from {token_url}.",
+        "Check token_url, client_id, client_secret and scope; the pipeline tries again.",
+    ),
     "transaction.busy": (
         "Another producer is ending a transaction under the same id.",
         "Nothing to do: the pipeline tries again when that has ended.",
@@ -127,7 +131,7 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Check the broker's disk: kafka-dump-log names what is damaged.",
     ),
     "message_too_large": (
-        "A message for topic {topic} is larger than it takes ({limit} bytes).",
+        "A message for topic {topic} is larger than the topic takes.",
         "Raise max.message.bytes of the topic, or set on_refused: dead_letter.",
     ),
     "record_refused": (
@@ -135,6 +139,14 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "Look at the topic's settings: a compacted topic takes no record without key.",
     ),
     # Producers.
+    "timestamp_refused": (
+        "The brokers refuse the timestamp of a message for topic {topic}.",
+        "Widen the topic's message.timestamp.before.max.ms or message.timestamp.after.max.ms.",
+    ),
+    "key_missing": (
+        "A message for topic {topic} has no key, and a compacted topic takes none without.",
+        "Leave compact out of the topic's cleanup.policy, or set on_refused: dead_letter.",
+    ),
     "topic_template": (
         "The topic of the sink asks for {variable}, which {schema} has not.",
         "Use {{topic}}, or names that all sources of this pipeline have.",
@@ -207,6 +219,7 @@ NUMBERS: Final[dict[int, str]] = {
     16: "restarting",  # NOT_COORDINATOR
     17: "topic_invalid",  # TOPIC_EXCEPTION
     18: "message_too_large",  # RECORD_LIST_TOO_LARGE
+    32: "timestamp_refused",  # INVALID_TIMESTAMP
     19: "not_enough_replicas.unreachable",  # NOT_ENOUGH_REPLICAS
     20: "not_enough_replicas.unreachable",  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
     29: "topic_unauthorized",  # TOPIC_AUTHORIZATION_FAILED

@@ -50,74 +50,86 @@ cdef int64_t _number(const uint8_t *at, Py_ssize_t size) except? -2:
     return -found if negative else found
 
 
+cdef class _Columns:
+    """What `records` gives, as far as it was read."""
+
+    cdef list keys, values, headers, partitions, timestamps, indexes
+    cdef bint any_header, any_partition, any_timestamp
+
+    def __cinit__(self):
+        self.keys, self.values, self.headers = [], [], []
+        self.partitions, self.timestamps, self.indexes = [], [], []
+
+    cdef int add(
+        self, Py_ssize_t index, const uint8_t *at, const uint8_t *end, _Places of
+    ) except -1:
+        """Take in the event whose body, one new image, is ``at`` to ``end``."""
+        cdef const uint8_t *slots = <const uint8_t *> PyBytes_AS_STRING(of.slots)
+        cdef const uint8_t *following
+        cdef Py_ssize_t known = PyBytes_GET_SIZE(of.slots), columns, i, size
+        cdef int64_t partition = _UNKNOWN, timestamp = of.timestamp
+        key = value = header = None
+        if end - at < 3 or at[0] != c'N':
+            raise damaged()
+        columns = at[1] << 8 | at[2]
+        at += 3
+        for i in range(columns):
+            following = column_end(at, end)
+            if following == NULL:
+                raise damaged()
+            if i < known and slots[i] != _WANTED and (at[0] == c't' or at[0] == c'b'):
+                size = following - at - 5
+                if slots[i] == _PARTITION:
+                    partition = _number(at + 5, size)
+                    self.any_partition = True
+                elif slots[i] == _TIMESTAMP:
+                    timestamp = _number(at + 5, size)
+                elif slots[i] == _KEY:
+                    key = PyBytes_FromStringAndSize(<const char *> at + 5, size)
+                elif slots[i] == _DATA:
+                    value = PyBytes_FromStringAndSize(<const char *> at + 5, size)
+                else:
+                    header = PyBytes_FromStringAndSize(<const char *> at + 5, size)
+                    self.any_header = True
+            at = following
+        if at != end or columns < known:
+            raise damaged()
+        self.any_timestamp |= timestamp != 0
+        self.keys.append(key)
+        self.values.append(value)
+        self.headers.append(header)
+        self.partitions.append(partition)
+        self.timestamps.append(timestamp)
+        self.indexes.append(index)
+        return 0
+
+
 def records(batch, int op, places):
     cdef const uint8_t[:] ops = batch.ops
     cdef const unsigned short[:] schema_ids = batch.schema_ids
     cdef const uint32_t[:] ends = batch.ends
     cdef bytes body = bytes(batch.body)
     cdef const uint8_t *data = <const uint8_t *> PyBytes_AS_STRING(body)
-    cdef const uint8_t *row_end
-    cdef const uint8_t *at
-    cdef const uint8_t *following
-    cdef const uint8_t *slots
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(body), start = 0, index, columns, known, i, length
-    cdef int64_t partition, timestamp
-    cdef uint8_t slot
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(body), start = 0, index
     cdef list wanted = [_Places(of_schema) for of_schema in places]
-    cdef list keys = [], values = [], headers = [], partitions = [], timestamps = [], indexes = []
-    cdef bint any_header = False, any_partition = False, any_timestamp = False
-    cdef _Places of
+    cdef _Columns found = _Columns()
     if schema_ids.shape[0] != ops.shape[0] or ends.shape[0] != ops.shape[0]:
         raise damaged()
     for index in range(ops.shape[0]):
         if not start <= ends[index] <= size:
             raise damaged()
-        at, row_end = data + start, data + ends[index]
-        start = ends[index]
-        if ops[index] != op:
-            continue
-        if schema_ids[index] >= PyList_GET_SIZE(wanted) or row_end - at < 3 or at[0] != c'N':
-            raise damaged()
-        of = <_Places> wanted[schema_ids[index]]
-        slots, known = <const uint8_t *> PyBytes_AS_STRING(of.slots), PyBytes_GET_SIZE(of.slots)
-        columns = at[1] << 8 | at[2]
-        at += 3
-        key = value = header = None
-        partition, timestamp = _UNKNOWN, of.timestamp
-        for i in range(columns):
-            following = column_end(at, row_end)
-            if following == NULL:
+        if ops[index] == op:
+            if schema_ids[index] >= PyList_GET_SIZE(wanted):
                 raise damaged()
-            slot = slots[i] if i < known else <uint8_t> _WANTED
-            if slot != _WANTED and (at[0] == c't' or at[0] == c'b'):
-                length = following - at - 5
-                if slot == _DATA:
-                    value = PyBytes_FromStringAndSize(<const char *> at + 5, length)
-                elif slot == _KEY:
-                    key = PyBytes_FromStringAndSize(<const char *> at + 5, length)
-                elif slot == _HEADERS:
-                    header = PyBytes_FromStringAndSize(<const char *> at + 5, length)
-                    any_header = True
-                elif slot == _PARTITION:
-                    partition = _number(at + 5, length)
-                    any_partition = True
-                else:
-                    timestamp = _number(at + 5, length)
-            at = following
-        if at != row_end or columns < known:
-            raise damaged()
-        any_timestamp |= timestamp != 0
-        keys.append(key)
-        values.append(value)
-        headers.append(header)
-        partitions.append(partition)
-        timestamps.append(timestamp)
-        indexes.append(index)
+            found.add(
+                index, data + start, data + ends[index], <_Places> wanted[schema_ids[index]]
+            )
+        start = ends[index]
     return (
-        keys, values, indexes,
-        headers if any_header else None,
-        partitions if any_partition else None,
-        timestamps if any_timestamp else None,
+        found.keys, found.values, found.indexes,
+        found.headers if found.any_header else None,
+        found.partitions if found.any_partition else None,
+        found.timestamps if found.any_timestamp else None,
     )
 
 

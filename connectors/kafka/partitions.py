@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Partition
@@ -31,6 +31,18 @@ from connectors.kafka.errors import error
 from ensign_core.errors import EnsignError
 
 K = TypeVar("K")
+
+ELECTION_S_MAX: Final = 5.0
+ELECTION_ASK_S: Final = 0.1
+"""How long, and how often, a partition without leader is asked for again."""
+
+_ELECTING: Final = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
 
 
 class Found(NamedTuple):
@@ -77,21 +89,40 @@ class Cluster:
 
     def offsets(self, asked: Mapping[tuple[str, int], OffsetSpec]) -> dict[tuple[str, int], int]:
         """Offsets by topic and partition, -1 where a time has none. The latest is the end of what
-        can be read: the first record of an open transaction."""
-        if not asked:
-            return {}
+        can be read: the first record of an open transaction. A partition that was made just now may
+        have no leader yet: it is asked again for `ELECTION_S_MAX`."""
+        deadline_s = time.monotonic() + ELECTION_S_MAX
+        found: dict[tuple[str, int], int] = {}
+        left = dict(asked)
+        while left:
+            electing = self._offsets(left, found)
+            if electing is not None and time.monotonic() > deadline_s:
+                raise electing
+            left = {place: spec for place, spec in left.items() if place not in found}
+            if left:
+                time.sleep(ELECTION_ASK_S)
+        return found
+
+    def _offsets(
+        self, asked: Mapping[tuple[str, int], OffsetSpec], found: dict[tuple[str, int], int]
+    ) -> EnsignError | None:
+        """Add offsets to ``found``; the error of a partition that has no leader, if one has none.
+        Raises the others."""
+        electing: EnsignError | None = None
         futures = self._admin.list_offsets(
             {Partition(*place): spec for place, spec in asked.items()},
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=self._config.timeout_s,
         )
-        found: dict[tuple[str, int], int] = {}
         for place, told in self._answers(futures):
             try:
                 found[place.topic, place.partition] = told.result().offset
             except KafkaException as failed:
-                raise self._error(failed, "read offsets of", topic=place.topic) from None
-        return found
+                met = self._error(failed, "read offsets of", topic=place.topic)
+                if failed.args[0].code() not in _ELECTING:
+                    raise met from None
+                electing = met
+        return electing
 
     def retention_ms(self, names: Sequence[str]) -> dict[str, int]:
         """For how long topics keep their records, -1 for ever; topics whose settings the user may
@@ -150,6 +181,10 @@ class Lookout:
         if isinstance(self._found, Exception):
             raise self._found
         return self._found
+
+    def hurry(self) -> None:
+        """Look as soon as possible."""
+        self._due_s = 0.0
 
     def _look(self, known: Collection[str]) -> None:
         try:

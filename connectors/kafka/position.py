@@ -2,7 +2,10 @@
 
 As stored (JSON, without spaces): ``{"v":1,"topics":{TOPIC:{"id":ID,"partitions":{"0":5}}}}``.
 The id is the one that the cluster gave the topic when it was made (KIP-516): a topic of the same
-name that was made later has another one, and offsets of its own.
+name that was made later has another one, and offsets of its own. Records do not carry it, and
+librdkafka goes on in the new topic at the offset that was next in the old one; so between two looks
+(``discover_s``) records of the new one may be read as if they were the old one's, before the source
+stops. A position that is resumed is compared before anything is read.
 """
 
 from __future__ import annotations

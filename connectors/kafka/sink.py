@@ -17,6 +17,7 @@ from connectors.kafka.outgoing import ANY_PARTITION, Outgoing, composer
 from connectors.kafka.sink_config import VARIABLE, KafkaSinkConfig
 from connectors.kafka.topics import TopicFacts, Topics, namer
 from ensign_core.change import Batch, Change, Offset
+from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
 
 
@@ -103,27 +104,35 @@ class KafkaSink:
 
     def _ready(self, batch: Batch, topic: str, facts: TopicFacts, out: Outgoing) -> Outgoing:
         """The messages as this topic takes them."""
-        if self._config.tombstones is True or (
-            self._config.tombstones == "auto" and facts.compacted
-        ):
-            out = out.with_tombstones() if 1 in out.deletes else out
+        wanted = self._config.tombstones
+        if (facts.compacted if wanted == "auto" else wanted) and 1 in out.deletes:
+            out = out.with_tombstones()
         if out.partitions and max(out.partitions) >= facts.partitions:
             # Where the target has the partition, else by the key.
             out.partitions = [
                 number if number < facts.partitions else ANY_PARTITION for number in out.partitions
             ]
-        limit = min(
-            facts.batch_bytes_max or self._config.queue_bytes_max, self._config.queue_bytes_max
-        )
-        refused = {out.indexes[place] for place in out.too_large(limit)}
-        if not refused:
-            return out
-        failure = error("message_too_large", topic=topic, limit=limit)
-        if self._config.on_refused == "stop":
-            raise failure
-        for index in sorted(refused):
-            self._context.dead_letter(_change(batch, index), failure)
-        return out.picked([index not in refused for index in out.indexes])
+        for failure, places in self._refused(topic, facts, out):
+            if self._config.on_refused == "stop":
+                raise failure
+            indexes = {out.indexes[place] for place in places}
+            for index in sorted(indexes):
+                self._context.dead_letter(_change(batch, index), failure)
+            out = out.picked([index not in indexes for index in out.indexes])
+        return out
+
+    def _refused(
+        self, topic: str, facts: TopicFacts, out: Outgoing
+    ) -> Iterator[tuple[EnsignError, list[int]]]:
+        """What the topic would refuse, looked for before it is sent: a refusal by the broker ends
+        the producer, since what follows must not pass it."""
+        queue = self._config.queue_bytes_max
+        limit = min(facts.batch_bytes_max or queue, queue)
+        if places := out.too_large(limit):
+            yield error("message_too_large", topic=topic), places
+        if facts.compacted and None in out.keys:
+            places = [place for place, key in enumerate(out.keys) if key is None]
+            yield error("key_missing", topic=topic), places
 
     def flush(self) -> None:
         assert self._delivery is not None, "opened"

@@ -64,6 +64,17 @@ FIXED: Final[dict[str, Setting]] = {
 _NOT_OURS: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._MAX_POLL_EXCEEDED})
 """What the driver says of the group that it wants a name for, and that does not exist."""
 
+_NOT_THERE: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+    }
+)
+"""What is said of a topic that is deleted, and of one that a broker does not know of yet: a look
+tells which."""
+
 
 class KafkaSource:
     """Made by the registry, called by the ingest loop's thread (I1)."""
@@ -83,6 +94,8 @@ class KafkaSource:
         self._decoder = None if config.decode == "none" else decoder(config.decode)
         self._messages: list[Message] = []
         self._at = 0
+        self._missed: set[tuple[str, int]] = set()
+        """Partitions that a broker did not know: read anew if the next look finds them."""
         self._gaps: list[Gap] = []
         self._moved = False
         self._watched_s = 0.0
@@ -198,6 +211,10 @@ class KafkaSource:
             raise error("offsets_fell", topic=topic, partition=number, first=after, last=last)
         if failed.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION):
             self._out_of_range(topic, number)
+        elif failed.code() in _NOT_THERE:
+            assert self._lookout is not None
+            self._lookout.hurry()
+            self._missed.add((topic, number))
         elif failed.code() not in _NOT_OURS:
             raise self._reports.by_report(
                 failed, doing="read", topic=topic, partition=number, offset=message.offset()
@@ -248,6 +265,7 @@ class KafkaSource:
         if found is not None:
             check_listed(self._config, found)
             self._adopt(found, False)
+            self._read_anew()
         self._context.progress(
             state="streaming", position=position.shown(self._places), detail=self._detail()
         )
@@ -330,6 +348,13 @@ class KafkaSource:
         self._messages = [m for m in self._messages[self._at :] if m.topic() != name]
         self._at = 0
         self._moved = True
+
+    def _read_anew(self) -> None:
+        assert self._consumer is not None
+        there = {(name, number) for name, number in self._missed if name in self._nexts}
+        self._missed.clear()
+        self._consumer.incremental_unassign([Partition(*place) for place in there])
+        self._assign(there)
 
     def _assign(self, new: set[tuple[str, int]]) -> None:
         assert self._consumer is not None

@@ -38,6 +38,7 @@ from ensign_core.plugin import Finding
 from ensign_core.run.pipeline import Pipeline, Plan, SinkPlan
 from ensign_core.run.status import statuses
 from ensign_core.run.supervisor import LIFELINE, Supervisor, follow_parent, signals
+from ensign_core.transforms import Chain
 
 WAIT_S = 60.0
 _MARKS = {"pass": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
@@ -55,9 +56,10 @@ def plan(name: str, pipeline: PipelineConfig) -> Plan:
         pipeline.source.config,
         lambda schema: topic_name(pipeline.topic, schema),
         {
-            sink: SinkPlan(entry.connector, entry.config, entry.from_)
+            sink: SinkPlan(entry.connector, entry.config, entry.from_, entry.transforms)
             for sink, entry in pipeline.sinks.items()
         },
+        pipeline.transforms,
     )
 
 
@@ -95,6 +97,13 @@ def _findings(config: Config) -> Iterator[tuple[str, Finding]]:
             (f"{name}/{sink}", entry.connector, entry.config)
             for sink, entry in pipeline.sinks.items()
         ]
+        listed = [(name, pipeline.transforms)]
+        listed += [(f"{name}/{sink}", entry.transforms) for sink, entry in pipeline.sinks.items()]
+        for where, transforms in listed:
+            try:
+                Chain(transforms, lambda _event, _error: None)
+            except EnsignError as error:
+                yield where, Finding("error", error.code, error.sentence, error.remedy)
         for where, connector, options in parts:
             try:
                 found = connector.check(options, name)

@@ -11,6 +11,7 @@ from ensign_core.cli.options import chosen, load_config, open_configured
 from ensign_core.cli.output import notice
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
+from ensign_core.run.context import no_reconcile
 
 app = typer.Typer(no_args_is_help=True, help="Read tables again, and pause, resume or stop that.")
 
@@ -73,6 +74,8 @@ def _ask(path: Path, pipeline: str, signal: Signal) -> None:
     config = load_config(path)
     (name,) = chosen(config, [pipeline])
     source = config.pipelines[name].source
+    if signal.reconcile and config.pipelines[name].transforms:
+        raise no_reconcile(name)
     if not source.connector.signals:
         raise EnsignError(
             "usage.signals_unsupported",

@@ -157,15 +157,19 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
 def _secrets(model: type[BaseModel], value: Any) -> set[str]:
     """The secrets in a value, and their pieces: a URL's password is no less secret than the URL,
     and a validator of a connector may have put it into its message."""
-    if not isinstance(value, Mapping):
-        return set()
     found: set[str] = set()
+    if isinstance(value, list):
+        return found.union(*(_secrets(model, item) for item in value))
+    if not isinstance(value, Mapping):
+        return found
     for name, field in _fields(model):
         inner = value.get(name)
         if {SecretStr, SecretBytes} & {field.annotation, *get_args(field.annotation)}:
             for text in _texts(inner):
                 found.update((text, *re.split(r"[^\w]+", re.sub(r"^\w+://", "", text))))
         else:
+            if get_origin(field.annotation) is dict and isinstance(inner, Mapping):
+                inner = list(inner.values())
             for nested in _models(field.annotation):
                 found |= _secrets(nested, inner)
     return {text for text in found if len(text) >= SECRET_PIECE_CHARS_MIN}

@@ -117,9 +117,9 @@ class _Reading:
 
     def _sink(self, value: Any, place: Place) -> SinkEntry:
         own = {}
-        if isinstance(value, dict) and "from" in value:
-            own = {"from": value["from"]}
-            value = {key: item for key, item in value.items() if key != "from"}
+        if isinstance(value, dict):
+            own = {key: value[key] for key in ("from", "transforms") if key in value}
+            value = {key: item for key, item in value.items() if key not in own}
         found = self._connector("sink", value, place)
         if found is None:
             return _blank(SinkEntry)

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ensign_core.config.topics import VARIABLES, template_fault
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.plugin import Connector, ConnectorConfig
 
 NAME_CHARS_MAX = 63
@@ -69,16 +70,6 @@ def _address(listen: str) -> str:
             {"remedy": 'Write it as "127.0.0.1:9464".'},
         )
     return listen
-
-
-def _no_transforms(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
-    if transforms:
-        raise PydanticCustomError(
-            "config.unknown_transform",
-            "No transform is known yet.",
-            {"remedy": "Remove what the list holds."},
-        )
-    return transforms
 
 
 Name = Annotated[str, AfterValidator(_named)]
@@ -160,6 +151,9 @@ class SinkEntry(_Section):
         description="Where a sink that is seen for the first time starts to read: `start` (all "
         "that is kept) or `end` (only what comes from now on).",
     )
+    transforms: tuple[AnyTransform, ...] = Field(
+        (), description="Steps between the topic and this sink, in their order."
+    )
 
 
 class PipelineConfig(_Section):
@@ -172,8 +166,8 @@ class PipelineConfig(_Section):
         "source's names; a name without them keeps all tables in one order. Default: all of the "
         "source's names, joined with dots.",
     )
-    transforms: Annotated[tuple[Any, ...], AfterValidator(_no_transforms)] = Field(
-        (), description="Steps between source and topic. None is known yet: leave it empty."
+    transforms: tuple[AnyTransform, ...] = Field(
+        (), description="Steps between source and topic, in their order."
     )
     sinks: Annotated[dict[Name, SinkEntry], AfterValidator(_sinks)] = Field(
         default_factory=dict,

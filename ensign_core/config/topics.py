@@ -12,12 +12,15 @@ is escaped by the same rule.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from ensign_core.change import Schema
 from ensign_core.errors import EnsignError
 
 TOPIC_BYTES_MAX = 512
 VARIABLES = ("database", "schema", "table", "topic")
+ROUTE_VARIABLES = ("aggregatetype",)
+"""What a template of an outbox may ask for beside those."""
 
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
@@ -27,10 +30,17 @@ _ESCAPED = re.compile(r"[^A-Za-z0-9_]")
 def template_fault(template: str) -> str | None:
     """What is wrong with a template, as one sentence, or None; whether a source has the names that
     the template asks for is seen only when its first schema comes (`topic_name`)."""
+    return route_fault(template, VARIABLES)
+
+
+def route_fault(template: str, variables: Sequence[str]) -> str | None:
+    """The same for a template that may ask for ``variables``; ``column`` among them stands for
+    ``{column:NAME}``, a column's value."""
     if not template:
         return "The template is empty."
     for name in _VARIABLE.findall(template):
-        if name not in VARIABLES:
+        kind, _, column = name.partition(":")
+        if kind not in variables or (kind == "column") != bool(column):
             return "The template has a name in braces that no source knows."
     literal = _VARIABLE.sub("", template)
     if "{" in literal or "}" in literal:
@@ -40,6 +50,41 @@ def template_fault(template: str) -> str | None:
     if len(literal) > TOPIC_BYTES_MAX:
         return f"The template is longer than the {TOPIC_BYTES_MAX} bytes of a topic's name."
     return None
+
+
+def route_columns(template: str) -> list[str]:
+    """The columns whose values a template asks for, in their order."""
+    names = (name.partition(":") for name in _VARIABLE.findall(template))
+    return [column for kind, _, column in names if kind == "column"]
+
+
+def route_name(
+    template: str, schema: Schema, columns: Mapping[str, str], aggregate_type: str = ""
+) -> str:
+    """The topic that a template of a route or an outbox gives for values of ``columns``, escaped as
+    the names of tables are; ``aggregate_type`` keeps its dots and hyphens, as ``{topic}`` does.
+    Raises ``config.topic_template`` when the schema lacks a name that is asked for, and
+    ``transform.topic_too_long``."""
+    names = dict(schema.names)
+
+    def filled(match: re.Match[str]) -> str:
+        kind, _, column = match[1].partition(":")
+        if kind == "column":
+            return _escape(kind, columns[column])
+        if kind == "aggregatetype":
+            return _escape("topic", aggregate_type)
+        if kind not in names:
+            raise _not_known(kind, schema)
+        return _escape(kind, names[kind])
+
+    name = _VARIABLE.sub(filled, template)
+    if not 0 < len(name) <= TOPIC_BYTES_MAX:
+        raise EnsignError(
+            "transform.topic_too_long",
+            f"A route of {schema.name} would have a name of {len(name)} bytes.",
+            f"Choose a template and columns that give 1 to {TOPIC_BYTES_MAX} bytes.",
+        )
+    return name
 
 
 def topic_name(template: str | None, schema: Schema) -> str:
@@ -54,11 +99,7 @@ def topic_name(template: str | None, schema: Schema) -> str:
         names = dict(schema.names)
         for variable in _VARIABLE.findall(template):
             if variable not in names:
-                known = ", ".join(f"{{{kind}}}" for kind in names)
-                raise _fault(
-                    f"The topic template asks for {{{variable}}}, which {schema.name} has not.",
-                    f"Use what this source knows: {known}.",
-                )
+                raise _not_known(variable, schema)
         name = _VARIABLE.sub(lambda match: _escape(match[1], names[match[1]]), template)
     if not 0 < len(name) <= TOPIC_BYTES_MAX:
         raise _fault(
@@ -74,6 +115,14 @@ def _escape(kind: str, text: str) -> str:
 
 def _hex(match: re.Match[str]) -> str:
     return "".join(f"-{byte:02x}" for byte in match[0].encode())
+
+
+def _not_known(variable: str, schema: Schema) -> EnsignError:
+    known = ", ".join(f"{{{kind}}}" for kind, _ in schema.names)
+    return _fault(
+        f"The topic template asks for {{{variable}}}, which {schema.name} has not.",
+        f"Use what this source knows: {known}.",
+    )
 
 
 def _fault(sentence: str, remedy: str) -> EnsignError:

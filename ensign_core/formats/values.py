@@ -113,10 +113,13 @@ def instant(us: int | None) -> str:
 
 
 def payload(data: bytes, mimetype: str | None) -> str:
-    """The data of a published event: JSON embedded when ``mimetype`` says JSON and it is, a string
-    when it is text, else ``{"base64": ...}``. Without ``mimetype`` all that is UTF-8 is text."""
+    """The data of an event: JSON embedded when ``mimetype`` says JSON and it is, a string when it
+    is text, else ``{"base64": ...}``. Without ``mimetype``, as records of Kafka have none, objects
+    and arrays of JSON are embedded, and all else that is UTF-8 is text."""
     kind = (mimetype or "").partition(";")[0].strip().lower()
-    says_json = kind.endswith(("/json", "+json"))
+    says_json = kind.endswith(("/json", "+json")) or (
+        not kind and data.lstrip()[:1] in (b"{", b"[")
+    )
     if not (says_json or not kind or kind.startswith("text/")):
         return undecodable(data)
     return _text(data, embed=says_json)

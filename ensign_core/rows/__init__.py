@@ -1,7 +1,8 @@
 """Rows to and from the row layout (`ensign_core.change`): pure functions, bytes in, bytes out.
 
 What runs for every row is compiled (Cython): `split` and `check_body`, and what writes whole
-batches as lines of JSON for `ensign_core.formats` (`table`, `lines`, `json`).
+batches as lines of JSON for `ensign_core.formats` (`table`, `lines`, `json`) or changes them for
+`ensign_core.transforms` (`edit`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ensign_core.change import BINARY, NULL, TEXT, Column
 from ensign_core.rows.damage import damaged
 
 try:
-    from ensign_core.rows import columns, json, layout, lines, members, table
+    from ensign_core.rows import columns, edit, json, layout, lines, members, table
 except ImportError as missing:
     raise ImportError(
         "Ensign's compiled modules are not built for this Python: run `pip install .` (in a clone, "
@@ -22,8 +23,8 @@ except ImportError as missing:
     ) from missing
 
 __all__ = [
-    "ABSENT", "Unchanged", "Value", "check_body", "columns", "damaged", "decode", "encode", "join",
-    "json", "lines", "members", "named", "new_image", "split", "table",
+    "ABSENT", "Unchanged", "Value", "check_body", "columns", "damaged", "decode", "edit", "encode",
+    "join", "json", "lines", "members", "named", "new_image", "split", "table",
 ]  # fmt: skip
 
 check_body, join, split = layout.check_body, layout.join, layout.split

@@ -22,6 +22,18 @@ from ensign_core.plugin import Comparison, Signal, SnapshotProgress, State
 from ensign_core.run.comparison import TopicComparison
 from ensign_core.run.letters import Place, letter_event
 
+
+def no_reconcile(pipeline: str) -> EnsignError:
+    """The error for a comparison with a topic that does not hold a table's rows as they are."""
+    return EnsignError(
+        "transform.no_reconcile",
+        f"The topics of {pipeline} hold what its transforms made of the rows, which cannot be "
+        "compared with the tables.",
+        "Read the rows again without --reconcile, or move the transforms to the sinks; what was "
+        f"asked for is given up with: ensign snapshot stop {pipeline}",
+    )
+
+
 SIGNALS_EVERY_S = 0.25
 """A running source looks at most this often for what operators ask of it."""
 
@@ -106,6 +118,8 @@ class RunContext:
         progress: Progress,
         broker: Broker,
         topic_of: Callable[[Schema], str] | None = None,
+        *,
+        changed: bool = False,
     ) -> None:
         self.project = broker.project
         self.pipeline = pipeline
@@ -113,6 +127,7 @@ class RunContext:
         self._progress = progress
         self._broker = broker
         self._topic_of = topic_of
+        self._changed = changed
         self._signals: list[Signal] = []
         self._looked_at = -SIGNALS_EVERY_S
         self._letters: list[SetAside] = []
@@ -164,6 +179,8 @@ class RunContext:
 
     def comparison(self, schema: Schema) -> Comparison:
         assert self._topic_of is not None, "a sink has no table to compare"
+        if self._changed:
+            raise no_reconcile(self.pipeline)
         return TopicComparison(self._broker, self._topic_of(schema), schema)
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ensign_core.broker import Broker, Reader, dead_letter_topic
-from ensign_core.change import Offset
+from ensign_core.change import Batch, Offset, Op
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import EVENTS_DELIVERED
 from ensign_core.plugin import Connector, ConnectorConfig, Sink
@@ -17,6 +18,7 @@ from ensign_core.run.letters import Place
 from ensign_core.run.part import Part
 from ensign_core.run.replay import Replays
 from ensign_core.run.retry import classified, waits
+from ensign_core.transforms import Chain, by_target
 
 FLUSH_BYTES_MAX = 32 << 20
 FLUSH_S_MAX = 1.0
@@ -42,6 +44,7 @@ class Egress(Part):
         connector: Connector[Any],
         config: ConnectorConfig,
         begin: Literal["start", "end"],
+        transforms: Sequence[AnyTransform] = (),
         *,
         wait_s: float | None = None,
         until: Callable[[], Mapping[str, Offset] | None] = lambda: None,
@@ -52,6 +55,7 @@ class Egress(Part):
         self._connector = connector
         self._config = config
         self._begin = begin
+        self._transforms = transforms
         self._until = until
         self._context = RunContext(pipeline, sink, self.progress, broker)
         self._reader: Reader | None = None
@@ -79,52 +83,61 @@ class Egress(Part):
     def _live(self, stop: threading.Event) -> None:
         """One life of the sink: from the last committed offset on."""
         self._context.take_letters()
+        chain = Chain(self._transforms, self._context.dead_letter, waits)
         sink: Sink = self._connector.make(self._config, self._context)
         try:
             known = sink.open()  # I7
             reader = self._broker.pipeline_reader(self.pipeline, self.group, self._begin, known)
             self._reader = reader
             try:
-                self._deliver(sink, reader, stop)
+                self._deliver(sink, chain, reader, stop)
             finally:
                 self._reader = None
                 reader.close()
         finally:
             sink.close()
 
-    def _deliver(self, sink: Sink, reader: Reader, stop: threading.Event) -> None:
-        written = size = 0
+    def _deliver(self, sink: Sink, chain: Chain, reader: Reader, stop: threading.Event) -> None:
+        written = delivered = size = 0
         since = 0.0
         while True:
             if not written and not stop.is_set():
-                self._replay(sink)
+                self._replay(sink, chain)
             more = self._replays.under_way
             ending = stop.is_set() or (self._reached(reader) and not more)
             idle_s = 0.0 if more else FLUSH_IDLE_S if written else 1.0
             batches = [] if ending else reader.fetch(idle_s)
             for batch in batches:
-                sink.write(batch)
+                delivered += self._write(sink, chain, batch)
             if batches and not written:
                 since = time.monotonic()
             written += sum(map(len, batches))
             size += sum(len(batch.body) for batch in batches)
             late = time.monotonic() - since >= FLUSH_S_MAX
             if written and (not batches or late or size >= FLUSH_BYTES_MAX):
-                self._flush(sink, reader, written)
-                written = size = 0
+                self._flush(sink, reader, delivered)
+                written = delivered = size = 0
             elif not written:
                 self.went_well()
             if ending:
                 return
 
-    def _flush(self, sink: Sink, reader: Reader, written: int) -> None:
+    def _write(self, sink: Sink, chain: Chain, batch: Batch) -> int:
+        """Give the sink what the transforms make of a batch, target by target; how many events."""
+        made = chain(batch)
+        for piece in by_target(made):
+            piece.replayed = batch.replayed
+            sink.write(piece)
+        return len(made) - made.ops.count(Op.REMOVED)
+
+    def _flush(self, sink: Sink, reader: Reader, delivered: int) -> None:
         # Before the target commits offsets of its own that lie behind them (I7).
         self._set_aside(self._context.take_letters())
         sink.flush()
         self._set_aside(self._context.take_letters())
         reader.commit(self.group)  # I6
         self._uncommitted.clear()
-        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(written)
+        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(delivered)
         self.went_well()
 
     def _set_aside(self, letters: list[SetAside]) -> None:
@@ -135,7 +148,7 @@ class Egress(Part):
             self._broker.publish(topic, [letter.event for letter in fresh])
             self._uncommitted.update(letter.place for letter in fresh if letter.place)
 
-    def _replay(self, sink: Sink) -> None:
+    def _replay(self, sink: Sink, chain: Chain) -> None:
         """Give the sink events again that it set aside, if operators asked for it: behind what it
         was given meanwhile, and at least once, since it is noted when they are durable there."""
         again = self._replays.events(self._replays.take(1 if self._singly else None))
@@ -144,7 +157,7 @@ class Egress(Part):
             return
         try:
             for batch, _ in again.values():
-                sink.write(batch)
+                self._write(sink, chain, batch)
             sink.flush()
         except Exception as error:
             failure = classified(error)

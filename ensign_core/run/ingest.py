@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ensign_core.broker import Broker, Writer, dead_letter_topic
 from ensign_core.broker.broker import event_batch
-from ensign_core.change import SET_ASIDE, Batch, Offset, Position, Schema, Stage
+from ensign_core.change import SET_ASIDE, Batch, Offset, Op, Position, Schema, Stage
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import (
     APPEND_SECONDS,
@@ -23,6 +24,7 @@ from ensign_core.run.letters import SOURCE, Letter
 from ensign_core.run.part import Part
 from ensign_core.run.replay import Replays, bytes_only, joined
 from ensign_core.run.retry import classified, waits
+from ensign_core.transforms import Chain, remaining
 
 HEARTBEAT_S = 1.0
 
@@ -45,6 +47,7 @@ class Ingest(Part):
         connector: Connector[Any],
         config: ConnectorConfig,
         topic_of: Callable[[Schema], str],
+        transforms: Sequence[AnyTransform] = (),
         *,
         until_caught_up: bool = False,
         wait_s: float | None = None,
@@ -57,7 +60,10 @@ class Ingest(Part):
         self._topic_of = topic_of
         self._until_caught_up = until_caught_up
         self._observer = observer
-        self._context = RunContext(pipeline, self.name, self.progress, broker, topic_of)
+        self._transforms = transforms
+        self._context = RunContext(
+            pipeline, self.name, self.progress, broker, topic_of, changed=bool(transforms)
+        )
         self._topics: dict[Schema, str] = {}
         self._replays = Replays(broker, pipeline, self.name)
         self._reads = connector.reads(config)
@@ -70,25 +76,31 @@ class Ingest(Part):
     def live(self, stop: threading.Event) -> None:
         """One life of the source: from the last durable position until stop, end or error."""
         self._context.take_letters()
+        chain = Chain(self._transforms, self._context.dead_letter, waits)
         writer = self._broker.writer(self.pipeline)
         source: Source = self._connector.make(self._config, self._context)
         try:
             synced = self._broker.position(self.pipeline)
             source.open(synced)
-            self._stream(source, writer, synced, stop)
+            self._stream(source, chain, writer, synced, stop)
         finally:
             source.close()
 
     def _stream(
-        self, source: Source, writer: Writer, synced: Position | None, stop: threading.Event
+        self,
+        source: Source,
+        chain: Chain,
+        writer: Writer,
+        synced: Position | None,
+        stop: threading.Event,
     ) -> None:
         acked_at = read_at = time.monotonic()
         while not stop.is_set():
-            self._replay(writer)
+            self._replay(chain, writer)
             batch = source.read(0.0 if self._replays.under_way else HEARTBEAT_S)
             self.give_topics()
             if batch is not None:
-                synced = self._append(writer, batch, synced)
+                synced = self._append(writer, chain(batch), synced)
             self.went_well()
             now = time.monotonic()
             if synced is not None and (batch is not None or now - acked_at >= HEARTBEAT_S):
@@ -114,24 +126,24 @@ class Ingest(Part):
         self._observe(batch, time.monotonic() - started)
         return synced if held else batch.position
 
-    def _replay(self, writer: Writer) -> None:
+    def _replay(self, chain: Chain, writer: Writer) -> None:
         """Work on dead letters again that operators asked for. What is made of one is appended in
         the commit that is done with it: exactly once."""
         made: dict[Offset, list[tuple[str, Batch]]] = {}
         failed: dict[Offset, EnsignError] = {}
         for letter in self._replays.take():
             try:
-                made[letter.offset] = self._made_again(letter)
+                made[letter.offset] = self._made_again(chain, letter)
             except Exception as error:  # noqa: BLE001
                 failed[letter.offset] = classified(error)
         self._replays.failed(failed | self._append_again(writer, made))
 
-    def _made_again(self, letter: Letter) -> list[tuple[str, Batch]]:
+    def _made_again(self, chain: Chain, letter: Letter) -> list[tuple[str, Batch]]:
         with self._context.apart() as letters:
             batch = self._connector.replay(self._config, letter.again())
             if SET_ASIDE in batch.schemas:
                 raise bytes_only(self._connector.name)
-            parts = self._route(batch)
+            parts = self._route(chain(batch))
         if letters:
             raise letters[0].error
         return parts
@@ -161,10 +173,14 @@ class Ingest(Part):
 
     def _route(self, batch: Batch) -> list[tuple[str, Batch]]:
         """The batch by topic: one frame per topic, in one append."""
-        topics = [self._topic(schema) for schema in batch.schemas]
-        if len(set(topics)) == 1:
+        routes = batch.routes or [""] * len(batch.schemas)
+        topics = [
+            route or self._topic(schema)
+            for schema, route in zip(batch.schemas, routes, strict=True)
+        ]
+        if len(set(topics)) == 1 and Op.REMOVED not in batch.ops:
             return [(topics[0], batch)]
-        return list(batch.split(topics).items())
+        return list(remaining(batch, topics).items())
 
     def _topic(self, schema: Schema) -> str:
         topic = self._topics.get(schema)
@@ -175,7 +191,8 @@ class Ingest(Part):
     def _observe(self, batch: Batch, append_s: float) -> None:
         now_us = time.time_ns() // 1000
         if len(batch):
-            EVENTS_APPENDED.labels(self.pipeline).inc(len(batch))
+            appended = len(batch) - batch.ops.count(Op.REMOVED)
+            EVENTS_APPENDED.labels(self.pipeline).inc(appended)
             BYTES_APPENDED.labels(self.pipeline).inc(len(batch.body))
             APPEND_SECONDS.labels(self.pipeline).observe(append_s)
         if batch.runs:

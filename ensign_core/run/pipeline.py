@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ensign_core.broker import Broker, dead_letter_topic
 from ensign_core.change import Offset, Schema
+from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig
 from ensign_core.run.egress import Egress
@@ -31,6 +32,7 @@ class SinkPlan:
     connector: Connector[Any]
     config: ConnectorConfig
     begin: Literal["start", "end"] = "start"
+    transforms: Sequence[AnyTransform] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Plan:
     config: ConnectorConfig
     topic_of: Callable[[Schema], str]
     sinks: Mapping[str, SinkPlan]
+    transforms: Sequence[AnyTransform] = ()
 
 
 class Pipeline:
@@ -68,13 +71,13 @@ class Pipeline:
         self._said: tuple[str, str | None] | None = None
         self._warned: set[str] = set()
         self.source = Ingest(
-            broker, plan.name, plan.connector, plan.config, plan.topic_of,
+            broker, plan.name, plan.connector, plan.config, plan.topic_of, plan.transforms,
             until_caught_up=until_caught_up, wait_s=wait_s, observer=observer,
         )  # fmt: skip
         self.sinks = [
             Egress(
                 broker, plan.name, name, sink.connector, sink.config, sink.begin,
-                wait_s=wait_s, until=lambda: self._ends,
+                sink.transforms, wait_s=wait_s, until=lambda: self._ends,
             )
             for name, sink in plan.sinks.items()
         ]  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.conformance.case import MakeSinkCase, MakeSourceCase
 from tests.conformance.kafka import KafkaSourceCase
 from tests.conformance.kinesis import KinesisSinkCase, KinesisSourceCase
+from tests.conformance.kafka_sink import KafkaSinkCase, KafkaTransactionsCase
 from tests.conformance.mysql import MysqlCase
 from tests.conformance.postgres import PostgresCase
 
@@ -99,8 +100,11 @@ SOURCES: dict[str, MakeSourceCase] = {
 SINKS: dict[str, MakeSinkCase] = {
     "file": FileSinkCase,
     "kinesis": KinesisSinkCase,
+    "kafka": KafkaSinkCase,
+    "kafka in transactions": KafkaTransactionsCase,
     "stdout": StdoutCase,
 }
+"""A connector may have several: their options name it."""
 
 
 def _add_theirs() -> None:

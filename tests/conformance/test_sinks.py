@@ -19,7 +19,7 @@ BATCH = 10
 
 
 class Subject:
-    """A sink by its name, with a case that is made in the test, where standard output is its."""
+    """A sink by the name of its case, which is made in the test, where standard output is its."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name = name
@@ -30,7 +30,7 @@ class Subject:
         return SINKS[self._name](self._folder)
 
     def sink(self) -> Sink:
-        return make_sink(self._name, self.case.options)
+        return make_sink(str(self.case.options["type"]), self.case.options)
 
     def offsets(self, topic: str) -> list[int]:
         return [offset for of, offset in self.case.delivered() if of == topic]

@@ -33,6 +33,7 @@ from tests.services.kafka_source import (
     some,
 )
 from tests.services.postgres import free_port
+from tests.services.token_server import TokenServer
 
 TIMEOUT_S = 5.0
 
@@ -73,6 +74,23 @@ def test_logs_in(kafka: KafkaServer, listener: Listener, mechanism: str) -> None
         options["sasl"] = {"mechanism": mechanism, "username": CDC, "password": CDC}
     with opened(kafka, **options) as source:
         assert len(records(caught_up(source))) == 1
+
+
+def test_logs_in_with_tokens_of_an_authorization_server(kafka: KafkaServer) -> None:
+    topic = kafka.new_topic()
+    kafka.produce(topic, [Record(b"k", b"v")])
+    with TokenServer(CDC, "ensign", "hunter2") as tokens:
+        sasl = {
+            "mechanism": "OAUTHBEARER", "token_url": tokens.url, "client_id": "ensign",
+            "client_secret": "hunter2", "scope": "kafka",
+        }  # fmt: skip
+        with opened(kafka, **at(kafka, "sasl", topics=topic, sasl=sasl)) as source:
+            assert len(records(caught_up(source))) == 1
+        assert "kafka" in tokens.scopes
+        wrong = {**sasl, "client_secret": "hunter3"}
+        error = refusal(kafka, **at(kafka, "sasl", topics=topic, sasl=wrong))
+    assert error.code == "kafka.token.unreachable"
+    assert waits(error), "as if it were away: librdkafka tells no difference"
 
 
 def test_logs_in_by_certificate(kafka: KafkaServer) -> None:

@@ -280,6 +280,7 @@ class KafkaServer:
     def add_partitions(self, topic: str, total: int) -> None:
         """Let a topic have ``total`` partitions, more than now."""
         _done(self.admin.create_partitions([NewPartitions(topic, total)]))
+        wait_until(lambda: self.partitions(topic) == total, ANSWER_S_MAX, 0.02)
 
     def configure_topic(self, topic: str, config: Mapping[str, str]) -> None:
         """Change settings of a topic, such as ``retention.ms``."""

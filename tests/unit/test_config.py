@@ -195,7 +195,7 @@ metrics: {{listen: {SECRET}}}
         ("config.unknown_key", "9: pipelines.shop.source.login.pasword"),
         ("config.unknown_key", "10: pipelines.shop.topc"),
         ("config.topic_template", "11: pipelines.shop.topic"),
-        ("config.unknown_transform", "12: pipelines.shop.transforms"),
+        ("config.missing_key", "12: pipelines.shop.transforms[0].columns"),
         ("config.invalid_value", "14: pipelines.shop.sinks.a.from"),
         ("config.missing_key", "15: pipelines.shop.sinks.b.path"),
         ("connector.unknown", "16: pipelines.shop.sinks.c.type"),

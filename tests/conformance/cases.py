@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.conformance.case import MakeSinkCase, MakeSourceCase
 from tests.conformance.kafka import KafkaSourceCase
-from tests.conformance.kinesis import KinesisSinkCase, KinesisSourceCase
 from tests.conformance.kafka_sink import KafkaSinkCase, KafkaTransactionsCase
+from tests.conformance.kinesis import KinesisSinkCase, KinesisSourceCase
 from tests.conformance.mysql import MysqlCase
 from tests.conformance.postgres import PostgresCase
 

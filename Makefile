@@ -19,12 +19,12 @@ COMPILED := setup.py $(shell find ensign_core connectors -name '*.pyx' -o -name 
 COMPILES := command -v $${CC:-gcc} >/dev/null && $(BIN)/python -c 'import pathlib, sys, sysconfig; \
   sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())'
 
-.PHONY: demo test check bench clean postgresql mysql kafka kinesis
+.PHONY: demo test check bench clean postgresql mysql kafka kinesis flink
 
 demo: $(VENV)/.demo
 	$(BIN)/ensign demo
 
-test: $(VENV)/.dev postgresql mysql kafka kinesis
+test: $(VENV)/.dev postgresql mysql kafka kinesis flink
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
@@ -90,3 +90,7 @@ kinesis: | $(BIN)/python
 	@command -v npm >/dev/null && command -v node >/dev/null || sh .ci/apt nodejs npm || true
 	@sh .ci/kinesis $(VENV)/kinesis || \
 	  echo 'kinesis-local cannot be fetched through npm; tests of Kinesis skip.' >&2
+
+flink: | $(BIN)/python
+	@sh .ci/flink $(VENV)/flink || \
+	  echo "Flink's debezium-json cannot be fetched through Maven; the test of that consumer skips." >&2

@@ -8,6 +8,7 @@ MODULES = (
     "ensign_core.rows.table",
     "ensign_core.rows.lines",
     "ensign_core.rows.json",
+    "ensign_core.rows.cloudevents",
     "ensign_core.rows.columns",
     "ensign_core.rows.members",
     "ensign_core.rows.edit",

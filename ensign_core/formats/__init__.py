@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Literal, get_args
 
 from ensign_core.errors import EnsignError
+from ensign_core.formats.cloudevents import CloudEventsFormatter
 from ensign_core.formats.debezium import DebeziumFormatter
 from ensign_core.formats.flat import FlatFormatter
 from ensign_core.formats.json import JsonFormatter
@@ -15,13 +16,14 @@ from ensign_core.formats.raw import RawFormatter
 
 __all__ = ["FORMATS", "FormatName", "Formatter", "Lines", "Messages", "formatter"]
 
-FormatName = Literal["json", "flat", "debezium", "raw"]
+FormatName = Literal["json", "flat", "debezium", "cloudevents", "raw"]
 """For a config model's field: pydantic then names the choices in its error."""
 
 _MAKERS: Final[dict[FormatName, Callable[[], Formatter]]] = {
     "json": JsonFormatter,
     "flat": FlatFormatter,
     "debezium": DebeziumFormatter,
+    "cloudevents": CloudEventsFormatter,
     "raw": RawFormatter,
 }
 

@@ -39,9 +39,16 @@ from ensign_core.formats.values import quote
 from ensign_core.rows import json as compiled
 from ensign_core.rows import table as compiled_rows
 
-_POSTGRES = Encoding(debezium_values.render, placeholder=debezium_values.placeholder)
+_POSTGRES = Encoding(
+    debezium_values.render,
+    placeholder=debezium_values.placeholder,
+    usual=debezium_values.usual,
+)
 _MYSQL = Encoding(
-    debezium_mysql.render, debezium_mysql.bytes_render, placeholder=debezium_mysql.placeholder
+    debezium_mysql.render,
+    debezium_mysql.bytes_render,
+    debezium_mysql.placeholder,
+    debezium_mysql.usual,
 )
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _GTID = re.compile(rf"\d+-(\d+)-\d+|{_UUID}(?::\w+)?:\d+", re.ASCII)

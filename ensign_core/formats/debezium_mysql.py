@@ -50,6 +50,7 @@ from ensign_core.formats.values import (
     one_line,
     quote,
 )
+from ensign_core.rows import table
 
 _EPOCH = datetime(1970, 1, 1)
 _ARGUMENTS = re.compile(r"\((\d+)(?:,(\d+))?\)")
@@ -83,6 +84,17 @@ def render(column: Column) -> Render:
     if convert is not None:
         return partial(or_text, convert(column))
     return _PLAIN.get(column.logical, quote)
+
+
+def usual(column: Column) -> tuple[int, int] | None:
+    """Code and argument for the compiled code of columns whose usual texts it knows."""
+    if _base(column.native) in ("bit", "vector", STRUCT):
+        return None
+    if column.logical == "decimal":
+        return table.DECIMAL, _argument(column.native, 2)
+    if column.logical == "timestamp":
+        return table.SINCE_EPOCH, 1000 if _argument(column.native, 1) <= 3 else 1
+    return (table.SINCE_EPOCH, DAY_US) if column.logical == "date" else None
 
 
 def bytes_render(column: Column) -> Callable[[bytes], str] | None:

@@ -57,6 +57,7 @@ from ensign_core.formats.values import (
     one_line,
     quote,
 )
+from ensign_core.rows import table
 
 PLACEHOLDER = "__debezium_unavailable_value"
 """Debezium's default ``unavailable.value.placeholder``."""
@@ -122,6 +123,23 @@ def placeholder(column: Column) -> str:
     if column.native.endswith(".hstore"):
         return quote(f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}')
     return f'"{PLACEHOLDER}"'
+
+
+def usual(column: Column) -> tuple[int, int] | None:
+    """Code and argument for the compiled code of columns whose usual texts it knows."""
+    native = column.native
+    base = _base(native)
+    special = base in _SPECIAL or base.rpartition(".")[2] in _OF_EXTENSIONS
+    if native.endswith("[]") or base in ("bit", "bit varying") or special:
+        return None
+    match = _MODIFIER.search(native)
+    if column.logical == "decimal" and match and int(match[2] or 0) >= 0:
+        return table.DECIMAL, int(match[2] or 0)
+    if column.logical == "timestamptz":
+        return table.UTC, int(match[1]) if match else 6
+    if column.logical == "timestamp":
+        return table.SINCE_EPOCH, _divisor(native)
+    return (table.SINCE_EPOCH, DAY_US) if column.logical == "date" else None
 
 
 def text_as_base64(text: str) -> str:

@@ -35,11 +35,13 @@ _CODES: Final[dict[Render, int]] = {
 class Encoding(NamedTuple):
     """How a format writes the values of a schema's columns: text by what ``render`` gives, raw
     bytes as base64 but where ``bytes_render`` gives a function, and in place of an unchanged value
-    the ``placeholder``, in formats that write something there."""
+    the ``placeholder``, in formats that write something there. ``usual`` gives code and argument of
+    a column whose usual texts the compiled code knows (`ensign_core.rows.table`)."""
 
     render: Callable[[Column], Render] = render
     bytes_render: Callable[[Column], Callable[[bytes], str] | None] = lambda _column: None
     placeholder: Callable[[Column], str] | None = None
+    usual: Callable[[Column], tuple[int, int] | None] = lambda _column: None
 
 
 class Table:
@@ -50,20 +52,26 @@ class Table:
         self.quoted = [quote(column.name) for column in schema.columns]
         self.renders = [encoding.render(column) for column in schema.columns]
         of_bytes = [encoding.bytes_render(column) for column in schema.columns]
+        usual = [encoding.usual(column) for column in schema.columns]
         fill = encoding.placeholder
         self.rows = compiled.RowTable(
             quote(schema.name),
             self.quoted,
             schema.key,
             bytes(
-                _CODES.get(found, compiled.CALL) if other is None else compiled.BYTES
-                for found, other in zip(self.renders, of_bytes, strict=True)
+                compiled.BYTES
+                if other is not None
+                else known[0]
+                if known is not None
+                else _CODES.get(found, compiled.CALL)
+                for found, other, known in zip(self.renders, of_bytes, usual, strict=True)
             ),
             [
                 found if other is None else other
                 for found, other in zip(self.renders, of_bytes, strict=True)
             ],
             [fill(column) for column in schema.columns] if fill else (),
+            [known[1] if known is not None else 0 for known in usual],
         )
 
 

@@ -15,7 +15,16 @@ from ensign_core.change import BINARY, NULL, TEXT, Column
 from ensign_core.rows.damage import damaged
 
 try:
-    from ensign_core.rows import columns, edit, json, layout, lines, members, table
+    from ensign_core.rows import (
+        cloudevents,
+        columns,
+        edit,
+        json,
+        layout,
+        lines,
+        members,
+        table,
+    )
 except ImportError as missing:
     raise ImportError(
         "Ensign's compiled modules are not built for this Python: run `pip install .` (in a clone, "
@@ -23,8 +32,8 @@ except ImportError as missing:
     ) from missing
 
 __all__ = [
-    "ABSENT", "Unchanged", "Value", "check_body", "columns", "damaged", "decode", "edit", "encode",
-    "join", "json", "lines", "members", "named", "new_image", "split", "table",
+    "ABSENT", "Unchanged", "Value", "check_body", "cloudevents", "columns", "damaged", "decode",
+    "edit", "encode", "join", "json", "lines", "members", "named", "new_image", "split", "table",
 ]  # fmt: skip
 
 check_body, join, split = layout.check_body, layout.join, layout.split

@@ -4,9 +4,9 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from ensign_core.rows.lines cimport Lines, put_image, put_plain, put_str
+from ensign_core.rows.lines cimport Lines, put_image, put_instant, put_plain, put_str
 from ensign_core.rows.table cimport KEY_ONLY, NEW, OLD, Image, RowTable, read_images
-from ensign_core.rows.text cimport Text, put, put_byte, put_bytes, put_number, put_padded, release
+from ensign_core.rows.text cimport Text, put, put_byte, put_bytes, put_number, release
 
 from ensign_core.change import Op
 
@@ -53,7 +53,7 @@ cdef class _JsonLines(Lines):
         if committed_at is None:
             put(&self.behind, b"null", 4)
         else:
-            _put_instant(&self.behind, committed_at)
+            put_instant(&self.behind, committed_at)
         return put(&self.behind, b"}}", 2)
 
     cdef int put_line(
@@ -231,37 +231,6 @@ cdef class _DebeziumLines(Lines):
         put_byte(line, c'"')
         put_bytes(line, self.tail)
         return self.end_line(index)
-
-
-cdef int _put_instant(Text *text, int64_t us) except -1:
-    """µs since the epoch as RFC 3339 in UTC with six digits. The date by "civil_from_days" of
-    Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms"."""
-    cdef int64_t second = us // 1_000_000, fraction = us % 1_000_000
-    cdef int64_t day = second // 86_400 + 719_468, rest = second % 86_400
-    cdef int64_t era = day // 146_097, of_era = day % 146_097
-    cdef int64_t year = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
-    cdef int64_t of_year = of_era - (365 * year + year // 4 - year // 100)
-    cdef int64_t month = (5 * of_year + 2) // 153
-    cdef int64_t of_month = of_year - (153 * month + 2) // 5 + 1
-    month = month + 3 if month < 10 else month - 9
-    year += era * 400 + (month <= 2)
-    if not 1 <= year <= 9999:
-        raise OverflowError("a commit's time is outside the years 1 to 9999")
-    put_byte(text, c'"')
-    put_padded(text, year, 4)
-    put_byte(text, c'-')
-    put_padded(text, month, 2)
-    put_byte(text, c'-')
-    put_padded(text, of_month, 2)
-    put_byte(text, c'T')
-    put_padded(text, rest // 3600, 2)
-    put_byte(text, c':')
-    put_padded(text, rest // 60 % 60, 2)
-    put_byte(text, c':')
-    put_padded(text, rest % 60, 2)
-    put_byte(text, c'.')
-    put_padded(text, fraction, 6)
-    return put(text, b'Z"', 2)
 
 
 def json_lines(batch, tables, marks, published):

@@ -47,3 +47,4 @@ cdef class Lines:
 cdef int put_image(Text *text, RowTable table, Image image, bint there, bint key_only) except -1
 cdef int put_plain(Text *text, str found) except -1
 cdef int put_str(Text *text, str found) except -1
+cdef int put_instant(Text *text, int64_t us) except -1

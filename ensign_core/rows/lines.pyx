@@ -12,6 +12,7 @@ from ensign_core.rows.text cimport (
     make_room,
     put,
     put_byte,
+    put_padded,
     put_string,
     release,
     taken,
@@ -238,3 +239,34 @@ cdef int put_str(Text *text, str found) except -1:
     cdef Py_ssize_t size = 0
     cdef const char *data = PyUnicode_AsUTF8AndSize(found, &size)
     return put_string(text, <const uint8_t *> data, size)
+
+
+cdef int put_instant(Text *text, int64_t us) except -1:
+    """µs since the epoch as RFC 3339 in UTC with six digits. The date by "civil_from_days" of
+    Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms"."""
+    cdef int64_t second = us // 1_000_000, fraction = us % 1_000_000
+    cdef int64_t day = second // 86_400 + 719_468, rest = second % 86_400
+    cdef int64_t era = day // 146_097, of_era = day % 146_097
+    cdef int64_t year = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
+    cdef int64_t of_year = of_era - (365 * year + year // 4 - year // 100)
+    cdef int64_t month = (5 * of_year + 2) // 153
+    cdef int64_t of_month = of_year - (153 * month + 2) // 5 + 1
+    month = month + 3 if month < 10 else month - 9
+    year += era * 400 + (month <= 2)
+    if not 1 <= year <= 9999:
+        raise OverflowError("a commit's time is outside the years 1 to 9999")
+    put_byte(text, c'"')
+    put_padded(text, year, 4)
+    put_byte(text, c'-')
+    put_padded(text, month, 2)
+    put_byte(text, c'-')
+    put_padded(text, of_month, 2)
+    put_byte(text, c'T')
+    put_padded(text, rest // 3600, 2)
+    put_byte(text, c':')
+    put_padded(text, rest // 60 % 60, 2)
+    put_byte(text, c':')
+    put_padded(text, rest % 60, 2)
+    put_byte(text, c'.')
+    put_padded(text, fraction, 6)
+    return put(text, b'Z"', 2)

@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
 from ensign_core.rows.text cimport Text
 
@@ -39,6 +39,7 @@ cdef class RowTable:
     cdef tuple renders
     cdef tuple owned
     cdef tuple key
+    cdef int64_t[:] arguments
     cdef Piece name
     cdef Piece *labels
     cdef Piece *placeholders
@@ -47,6 +48,9 @@ cdef class RowTable:
         self, const uint8_t *at, const uint8_t *end, Image image, bint key_only
     ) except NULL
     cdef inline int put_value(
+        self, Text *text, int code, Py_ssize_t column, const uint8_t *value, Py_ssize_t size
+    ) except -1
+    cdef bint put_usual(
         self, Text *text, int code, Py_ssize_t column, const uint8_t *value, Py_ssize_t size
     ) except -1
     cdef int put_any(

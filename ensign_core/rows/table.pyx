@@ -4,10 +4,11 @@ from (`ensign_core.rows.json`). Typed for Python in ``table.pyi``."""
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
+from ensign_core.rows.fastvalues cimport put_decimal, put_since_epoch, put_utc
 from ensign_core.rows.layout cimport column_end
 from ensign_core.rows.text cimport (
     Text,
@@ -23,6 +24,8 @@ from ensign_core.rows.text cimport (
     release,
 )
 
+from array import array
+
 from ensign_core.rows.damage import damaged
 
 cdef enum:
@@ -34,9 +37,12 @@ cdef enum:
     _BOOLEAN = 5
     _HEX = 6
     _BYTES = 7
+    _DECIMAL = 8
+    _UTC = 9
+    _SINCE_EPOCH = 10
 
-CALL, STRING, RAW, ONE_LINE, NUMBER, BOOLEAN, HEX, BYTES = (
-    _CALL, _STRING, _RAW, _ONE_LINE, _NUMBER, _BOOLEAN, _HEX, _BYTES,
+CALL, STRING, RAW, ONE_LINE, NUMBER, BOOLEAN, HEX, BYTES, DECIMAL, UTC, SINCE_EPOCH = (
+    _CALL, _STRING, _RAW, _ONE_LINE, _NUMBER, _BOOLEAN, _HEX, _BYTES, _DECIMAL, _UTC, _SINCE_EPOCH,
 )  # fmt: skip
 
 cdef enum:
@@ -76,7 +82,7 @@ cdef class Image:
 
 @cython.final
 cdef class RowTable:
-    def __cinit__(self, str name, names, key, codes, renders, placeholders):
+    def __cinit__(self, str name, names, key, codes, renders, placeholders, arguments=()):
         cdef Py_ssize_t i, count
         self.renders = tuple(renders)
         self.columns = count = len(self.renders)
@@ -87,6 +93,9 @@ cdef class RowTable:
         quoted = name.encode()
         self.owned = (quoted, labels, fills)
         self.key = tuple(key)
+        self.arguments = array("q", arguments or [0] * count)
+        if len(self.arguments) != count:
+            raise ValueError("one argument per column, or none at all")
         if not (len(labels) == len(self.codes) == count and len(fills) in (0, count)):
             raise ValueError("one name, code and render per column, and a placeholder or none")
         in_key = bytearray(count)
@@ -174,11 +183,25 @@ cdef class RowTable:
             ):
                 text.size += size
                 return 0
+        elif code >= _DECIMAL:
+            if self.put_usual(text, code, column, value, size):
+                return 0
         elif code == _BOOLEAN and size == 1 and value[0] == c't':
             return put(text, b"true", 4)
         elif code == _BOOLEAN and size == 1 and value[0] == c'f':
             return put(text, b"false", 5)
         return self.put_any(text, code, column, value, size)
+
+    cdef bint put_usual(
+        self, Text *text, int code, Py_ssize_t column, const uint8_t *value, Py_ssize_t size
+    ) except -1:
+        """Whether the text is one that needs no function of Python."""
+        cdef int64_t argument = self.arguments[column]
+        if code == _DECIMAL:
+            return put_decimal(text, value, size, argument)
+        if code == _UTC:
+            return put_utc(text, value, size, argument)
+        return put_since_epoch(text, value, size, argument)
 
     cdef int put_any(
         self, Text *text, int code, Py_ssize_t column, const uint8_t *value, Py_ssize_t size
@@ -187,7 +210,7 @@ cdef class RowTable:
         cdef Py_ssize_t start
         if not is_utf8(value, size):
             return put_undecodable(text, value, size)
-        if code == _CALL:
+        if code == _CALL or code >= _DECIMAL:
             return _put_called(text, self.renders[column], value, size)
         if code == _HEX:
             return _put_hex(text, value, size)

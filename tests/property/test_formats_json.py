@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ensign_core.change import Batch, BatchBuilder, Change, Column, Logical, Op, Schema, Tx
 from ensign_core.formats import formatter
+from ensign_core.formats.lines import SILENT
 from ensign_core.rows import ABSENT, Unchanged, Value, decode, encode
 
 Row = list[Value]
@@ -172,10 +173,9 @@ def reference_json(change: Change) -> dict[str, object]:
 
 @given(batches())
 def test_json_is_what_the_reference_says(batch: Batch) -> None:
-    silent = (Op.SCHEMA, Op.BEGIN, Op.COMMIT, Op.REMOVED)
     lines = formatter("json").lines(batch)
     assert not any(b"\n" in text or b"\r" in text for text in lines.texts)
-    expected = [change for change in batch if change.op not in silent]
+    expected = [change for change in batch if change.op not in SILENT]
     assert list(lines.indexes) == [change.index for change in expected]
     assert [parsed(text) for text in lines.texts] == list(map(reference_json, expected))
 

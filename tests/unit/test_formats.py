@@ -206,7 +206,7 @@ def test_a_damaged_row_is_an_error(name: str, body: bytes) -> None:
 
 
 def test_an_unknown_format() -> None:
-    with pytest.raises(EnsignError, match="json, flat, debezium, raw") as caught:
+    with pytest.raises(EnsignError, match="json, flat, debezium, cloudevents, raw") as caught:
         formatter("xml")
     assert caught.value.code == "format.unknown"
 

@@ -9,6 +9,7 @@ MODULES = (
     "ensign_core.rows.lines",
     "ensign_core.rows.json",
     "ensign_core.rows.columns",
+    "ensign_core.rows.members",
     "connectors.mysql.gathered",
     "connectors.mysql.floats",
     "connectors.mysql.fields",
@@ -22,6 +23,7 @@ MODULES = (
     "connectors.mysql.jsonscalars",
     "connectors.mysql.binaryjson",
     "connectors.kafka.records",
+    "connectors.kafka.messages",
 )
 
 setup(

@@ -32,6 +32,8 @@ OURS: Final[dict[tuple[Kind, str], str]] = {
     ("source", "file"): "connectors.file:SOURCE",
     ("sink", "file"): "connectors.file:SINK",
     ("sink", "kafka"): "connectors.kafka:SINK",
+    ("source", "kinesis"): "connectors.kinesis:SOURCE",
+    ("sink", "kinesis"): "connectors.kinesis:SINK",
     ("sink", "stdout"): "connectors.stdout:CONNECTOR",
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from connectors.kafka.config import KafkaSourceConfig
+from connectors.kafka.decoded import replay
 from connectors.kafka.sink_config import KafkaSinkConfig
 from ensign_core.plugin import Connector, Context, Finding, Sink, Source
 
@@ -35,7 +36,7 @@ def _check_sink(config: KafkaSinkConfig, pipeline: str) -> Sequence[Finding]:
 
 
 SOURCE: Connector[KafkaSourceConfig] = Connector(
-    "kafka", "source", KafkaSourceConfig, _make_source, _check_source
+    "kafka", "source", KafkaSourceConfig, _make_source, _check_source, replay=replay
 )
 
 SINK: Connector[KafkaSinkConfig] = Connector(

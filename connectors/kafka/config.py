@@ -166,7 +166,7 @@ class KafkaSourceConfig(KafkaConnection):
         "auto.offset.reset": "removed records must not be skipped in silence; see on_removed",
         "isolation.level": "records of aborted transactions are never read",
         "enable.partition.eof": "the source tells the ends of partitions by it",
-        "consume.callback.max.messages": "the source sets how much it takes at once",
+        "max.poll.interval.ms": "a source may stand still for as long as its topic is full",
     }  # fmt: skip
 
     type: Literal["kafka"]

@@ -26,6 +26,9 @@ ASK_S_MAX: Final = 0.5
 """Seconds of one request for metadata: between two of them the reports are looked at, so that a
 rejected login is told at once and not when the whole time is over."""
 
+REJECTIONS_MIN: Final = 2
+"""Failed logins or TLS handshakes in a row that count as a rejection."""
+
 _DEFAULTS: Final[dict[str, Setting]] = {
     "client.id": "ensign",
     "socket.keepalive.enable": True,
@@ -100,6 +103,7 @@ class Reports:
         }
         self.fatal: EnsignError | None = None
         self._last: KafkaError | None = None
+        self._times = 0
         self._down = False
 
     def __call__(self, report: KafkaError) -> None:
@@ -110,7 +114,8 @@ class Reports:
         elif report.code() == KafkaError._ALL_BROKERS_DOWN:
             self._down = True
         else:
-            self._last = report
+            again = self._last is not None and self._last.code() == report.code()
+            self._last, self._times = report, self._times + 1 if again else 1
 
     def by_report(self, report: KafkaError, **facts: object) -> EnsignError:
         """The error for what librdkafka says."""
@@ -118,18 +123,19 @@ class Reports:
 
     def answered(self) -> None:
         """The cluster is there: what was reported before is over."""
-        self._last, self._down = None, False
+        self._last, self._times, self._down = None, 0, False
 
     def trouble(self) -> EnsignError | None:
-        """The error, if a fatal one was reported, a broker rejected who we are, or none can be
-        reached; the last report says why."""
+        """The error, if a fatal one was reported, brokers reject who we are, or none can be
+        reached; the last report says why. A rejection counts when it comes again: a broker that
+        goes down in the midst of a login looks like one."""
         if self.fatal is not None:
             return self.fatal
-        rejected = self._last is not None and self._last.code() == KafkaError._AUTHENTICATION
-        if not self._down and not rejected:
+        code = None if self._last is None else self._last.code()
+        if code in (KafkaError._AUTHENTICATION, KafkaError._SSL) and self._times < REJECTIONS_MIN:
             return None
-        if self._last is None:
-            return error("unreachable", **self.facts)
+        if self._last is None or (not self._down and code != KafkaError._AUTHENTICATION):
+            return error("unreachable", **self.facts) if self._down else None
         return self.by_report(self._last, doing="connecting")
 
 
@@ -190,6 +196,7 @@ def metadata(
             if left_s <= ASK_S_MAX:
                 raise reports.by_report(failed.args[0], doing="asking for topics") from None
         else:
+            of.poll(0)
             reports.answered()
             return found
 

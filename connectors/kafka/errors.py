@@ -19,8 +19,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     # Waited out.
     "unreachable": (
         "No broker of {where} can be reached.",
-        "Check bootstrap, that the brokers run and advertise addresses that can be reached from "
-        "here, and firewalls on the way; where brokers expect TLS, set tls.",
+        (
+            "Check bootstrap, that the brokers run and advertise addresses that can be reached "
+            "from here, and firewalls on the way; where brokers expect TLS, set tls."
+        ),
     ),
     "connection_lost": ("The connection to a broker of {where} was lost.", WAIT_FOR_BROKERS),
     "timeout": (
@@ -51,8 +53,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     "tls_failed": (
         "TLS with a broker of {where} failed.",
-        "Check ca, cert and key under tls, that the certificates are valid now and name the host, "
-        "and that the listener speaks TLS.",
+        (
+            "Check ca, cert and key under tls, that the certificates are valid now and name the "
+            "host, and that the listener speaks TLS."
+        ),
     ),
     "tls_file": (
         "A file named under tls cannot be used: {reason}.",
@@ -85,24 +89,34 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
     ),
     "topic_recreated": (
         "Topic {topic} was deleted and made again since it was read: its offsets began anew.",
-        "Run `ensign drop` for the pipeline, or give it another name, and it reads the new topic "
-        "from its start.",
+        (
+            "Run `ensign drop` for the pipeline, or give it another name, and it reads the new "
+            "topic from its start."
+        ),
     ),
     "topic_invalid": (
         "The brokers refuse the name of topic {topic}.",
         "Use letters, digits, dots, underscores and hyphens, 249 at most.",
     ),
     "records_removed": (
-        "Records {first} to {last} of {topic}, partition {partition}, were removed by retention "
-        "before they were read.",
-        "Read what is left with on_removed: skip, which names the gap in the topic; and let the "
-        "topic keep its records for longer (retention.ms, retention.bytes).",
+        (
+            "Records {first} to {last} of {topic}, partition {partition}, were removed by "
+            "retention before they were read."
+        ),
+        (
+            "Read what is left with on_removed: skip, which names the gap in the topic; and let "
+            "the topic keep its records for longer (retention.ms, retention.bytes)."
+        ),
     ),
     "log_truncated": (
-        "Topic {topic}, partition {partition}, ends at offset {last}, and was read up to {first} "
-        "already: its log was truncated.",
-        "Look for an unclean leader election; on_removed: skip goes on at the end and names the "
-        "place in the topic.",
+        (
+            "Topic {topic}, partition {partition}, ends at offset {last}, and was read up to "
+            "{first} already: its log was truncated."
+        ),
+        (
+            "Look for an unclean leader election; on_removed: skip goes on at the end and names "
+            "the place in the topic."
+        ),
     ),
     "offsets_fell": (
         "The offsets of {topic}, partition {partition}, went back from {first} to {last}.",

@@ -9,21 +9,19 @@ from functools import cache
 from itertools import compress
 from typing import Final
 
+from connectors.kafka import messages
 from connectors.kafka.sink_config import KafkaSinkConfig
 from ensign_core.change import Batch, Op, Schema
 from ensign_core.formats import formatter
 from ensign_core.formats.headers import Headers, header_pairs
 from ensign_core.formats.lines import SILENT, inexpressible
-from ensign_core.rows import columns as compiled
 
 ANY_PARTITION: Final = -1
 """Where the key puts it (``RD_KAFKA_PARTITION_UA``)."""
 
 NOW: Final = 0
-"""The timestamp that librdkafka takes for the time of the call."""
-
-NO_TIMESTAMP: Final = -1
-"""A record without timestamp (`RecordBatch.NO_TIMESTAMP` of Kafka's clients)."""
+"""The timestamp that librdkafka takes for the time of the call; -1 is that of a record without one
+(`RecordBatch.NO_TIMESTAMP` of Kafka's clients)."""
 
 BATCH_HEAD_BYTES: Final = 61
 """Of a batch of records, magic 2 ("Record Batch" in the description of Kafka's message format)."""
@@ -32,8 +30,6 @@ RECORD_HEAD_BYTES_MAX: Final = 36
 """More than a record takes beside its key, value and headers: seven variable-length integers."""
 
 HEADER_HEAD_BYTES_MAX: Final = 10
-
-_EVENTS: Final = bytes((Op.EVENT,))
 
 
 @dataclass(slots=True)
@@ -84,15 +80,15 @@ class Outgoing:
 
     def too_large(self, batch_bytes_max: int) -> list[int]:
         """Places of the messages that alone make a batch larger than that, before compression."""
-        bound = max(map(_size, self.keys), default=0) + max(map(_size, self.values), default=0)
+        bound = messages.largest(self.keys, self.values)
         heads = BATCH_HEAD_BYTES + RECORD_HEAD_BYTES_MAX
         if self.headers is None and bound + heads <= batch_bytes_max:
             return []
         headers = self.headers or [None] * len(self)
-        messages = zip(self.keys, self.values, headers, strict=True)
+        found = zip(self.keys, self.values, headers, strict=True)
         return [
             place
-            for place, (key, value, pairs) in enumerate(messages)
+            for place, (key, value, pairs) in enumerate(found)
             if _loose_bytes(key, value, pairs) > batch_bytes_max
             and batch_bytes(key, value, pairs) > batch_bytes_max
         ]
@@ -128,22 +124,12 @@ def raw_messages(batch: Batch) -> Outgoing:
     if set(batch.ops) - SILENT - {Op.EVENT}:
         raise inexpressible("raw", "events", "Choose the format json, flat or debezium.")
     places = [_places(schema) for schema in batch.schemas]
-    found, indexes = compiled.columns(batch, _EVENTS, places)
-    if not found:
-        return Outgoing([], [], [], b"")
-    keys, values, headers, partitions, timestamps = zip(*found, strict=True)
-    out = Outgoing(keys, values, indexes, bytes(len(keys)))
-    if any(headers):
+    keys, values, indexes, headers, partitions, timestamps = messages.records(
+        batch, Op.EVENT, places
+    )
+    out = Outgoing(keys, values, indexes, bytes(len(keys)), None, partitions, timestamps)
+    if headers is not None:
         out.headers = [None if text is None else header_pairs(text) for text in headers]
-    if any(partitions):
-        out.partitions = [ANY_PARTITION if text is None else int(text) for text in partitions]
-    if any(place[4] >= 0 for place in places):
-        # A record without one stays without; events that know of none get the time of the call.
-        stamped = [place[4] >= 0 for place in places]
-        out.timestamps = [
-            int(text) if text is not None else NO_TIMESTAMP if stamped[of] else NOW
-            for text, of in zip(timestamps, map(batch.schema_ids.__getitem__, indexes), strict=True)
-        ]
     return out
 
 

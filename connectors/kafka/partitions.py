@@ -1,5 +1,5 @@
-"""What there is to read: topics of a cluster that a config asks for, their ids and partitions, found
-at the start and looked for again while the source runs; and the offsets that partitions have.
+"""What there is to read: topics of a cluster that a config asks for, their ids and partitions, at
+the start and looked for again while the source runs; and the offsets that partitions have.
 
 A look takes as long as the cluster takes to answer, so it is taken on a thread of its own and with
 a client of its own. It is the source's sign of life from the cluster too: a consumer that hears
@@ -10,17 +10,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Partition
-from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+    TopicDescription,
+)
 
 from connectors.kafka.config import KafkaSourceConfig
-from connectors.kafka.connection import Reports, admin, metadata
+from connectors.kafka.connection import ASK_S_MAX, Reports, admin, metadata
 from connectors.kafka.errors import error
 from ensign_core.errors import EnsignError
+
+K = TypeVar("K")
 
 
 class Found(NamedTuple):
@@ -42,33 +52,27 @@ class Cluster:
     def topics(self, known: Iterable[str] = ()) -> dict[str, Found]:
         """The topics that the config asks for and that are there, by name, sorted; ``known`` ones
         are asked for by their names, so that one that may not be seen any more is an error."""
-        names = {*self._config.names(), *known}
-        patterns = self._config.patterns()
-        first = None if patterns else min(names, default=None)
-        known = metadata(self._admin, self.reports, self._config.timeout_s, first).topics
+        listed, patterns = set(self._config.names()), self._config.patterns()
+        names = {*listed, *known}
         if patterns:
-            names.update(n for n in known if any(pattern.search(n) for pattern in patterns))
-        listed = set(self._config.names())
-        found: dict[str, Found] = {}
-        for name, description in self._described(sorted(names)).items():
-            # Kafka's own topics are nobody's data; who wants one names it.
-            if description is not None and (name in listed or not description.is_internal):
-                found[name] = Found(str(description.topic_id), len(description.partitions))
-        return found
-
-    def _described(self, names: list[str]) -> dict[str, TopicDescription | None]:
+            every = metadata(self._admin, self.reports, self._config.timeout_s).topics
+            names.update(n for n in every if any(pattern.search(n) for pattern in patterns))
         if not names:
             return {}
-        timeout_s = self._config.timeout_s
-        asked = self._admin.describe_topics(TopicCollection(names), request_timeout=timeout_s)
-        found: dict[str, TopicDescription | None] = {}
-        for name, future in asked.items():
+        found: dict[str, Found] = {}
+        asked = self._admin.describe_topics(
+            TopicCollection(sorted(names)), request_timeout=self._config.timeout_s
+        )
+        for name, told in self._answers(asked):
             try:
-                found[name] = future.result()
+                topic: TopicDescription = told.result()
             except KafkaException as failed:
                 if failed.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise self._error(failed, "describing", topic=name) from None
-                found[name] = None
+                    raise self._error(failed, "describe", topic=name) from None
+                continue
+            # Kafka's own topics are nobody's data; who wants one names it.
+            if name in listed or not topic.is_internal:
+                found[name] = Found(str(topic.topic_id), len(topic.partitions))
         return found
 
     def offsets(self, asked: Mapping[tuple[str, int], OffsetSpec]) -> dict[tuple[str, int], int]:
@@ -76,21 +80,46 @@ class Cluster:
         can be read: the first record of an open transaction."""
         if not asked:
             return {}
-        told = self._admin.list_offsets(
+        futures = self._admin.list_offsets(
             {Partition(*place): spec for place, spec in asked.items()},
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=self._config.timeout_s,
         )
         found: dict[tuple[str, int], int] = {}
-        for place, future in told.items():
+        for place, told in self._answers(futures):
             try:
-                found[place.topic, place.partition] = future.result().offset
+                found[place.topic, place.partition] = told.result().offset
             except KafkaException as failed:
-                raise self._error(failed, "reading offsets of", topic=place.topic) from None
+                raise self._error(failed, "read offsets of", topic=place.topic) from None
         return found
 
-    def _error(self, failed: KafkaException, doing: str, **facts: object) -> EnsignError:
+    def retention_ms(self, names: Sequence[str]) -> dict[str, int]:
+        """For how long topics keep their records, -1 for ever; topics whose settings the user may
+        not see, and compacted ones, are left out."""
+        asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        futures = self._admin.describe_configs(asked, request_timeout=self._config.timeout_s)
+        found: dict[str, int] = {}
+        for resource, told in self._answers(futures):
+            with suppress(KafkaException):
+                entries = told.result()
+                if "delete" in entries["cleanup.policy"].value:
+                    found[resource.name] = int(entries["retention.ms"].value)
+        return found
+
+    def _answers(self, futures: Mapping[K, Future[Any]]) -> Iterable[tuple[K, Future[Any]]]:
+        """What was asked for, when all answers are there. Requests end by themselves; a cluster
+        that is away or rejects the login is told sooner."""
+        while wait(futures.values(), ASK_S_MAX).not_done:
+            self._admin.poll(0)
+            trouble = self.reports.trouble()
+            if trouble is not None:
+                raise trouble
         self._admin.poll(0)
+        if any(told.exception() is None for told in futures.values()):
+            self.reports.answered()
+        return futures.items()
+
+    def _error(self, failed: KafkaException, doing: str, **facts: object) -> EnsignError:
         return self.reports.trouble() or self.reports.by_report(
             failed.args[0], doing=doing, **facts
         )

@@ -1,6 +1,6 @@
 """Where a Kafka source stands: the offset that comes next, by topic and partition. Pure: no I/O.
 
-As stored (JSON, without spaces): ``{"v":1,"topics":{"orders":{"id":"0Lqe...","partitions":{"0":5}}}}``.
+As stored (JSON, without spaces): ``{"v":1,"topics":{TOPIC:{"id":ID,"partitions":{"0":5}}}}``.
 The id is the one that the cluster gave the topic when it was made (KIP-516): a topic of the same
 name that was made later has another one, and offsets of its own.
 """

@@ -9,6 +9,6 @@ def bodies(
     ``nexts``, the offset that comes next by topic and partition, moved behind them.
 
     The end of a partition moves that too. Ends before a message that is another error, before one
-    whose offset is below the one that comes next, and as soon as there are ``bytes_max`` bytes. Returns the index of the first message
-    that was not taken, the topics met, each event's index among them (``H``), the ends of the
-    bodies (``I``), and the bodies."""
+    whose offset is below the one that comes next, and as soon as there are ``bytes_max`` bytes.
+    Returns the index of the first message that was not taken, the topics met, each event's index
+    among them (``H``), the ends of the bodies (``I``), and the bodies."""

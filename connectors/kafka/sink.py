@@ -75,9 +75,10 @@ class KafkaSink:
         """The messages by the topic that they go to."""
         schema_ids = list(map(batch.schema_ids.__getitem__, out.indexes))
         names = {i: self._name(batch.target, batch.schemas[i]) for i in set(schema_ids)}
-        for topic in dict.fromkeys(names.values()):
+        topics = dict.fromkeys(names.values())
+        for topic in topics:
             part = out
-            if len(set(names.values())) > 1:
+            if len(topics) > 1:
                 part = out.picked([names[schema_id] == topic for schema_id in schema_ids])
             yield topic, self._facts_of(topic), part
 
@@ -106,7 +107,7 @@ class KafkaSink:
             self._config.tombstones == "auto" and facts.compacted
         ):
             out = out.with_tombstones() if 1 in out.deletes else out
-        if out.partitions:
+        if out.partitions and max(out.partitions) >= facts.partitions:
             # Where the target has the partition, else by the key.
             out.partitions = [
                 number if number < facts.partitions else ANY_PARTITION for number in out.partitions
@@ -126,12 +127,13 @@ class KafkaSink:
 
     def flush(self) -> None:
         assert self._delivery is not None, "opened"
-        self._delivery.flush()  # I6
         if self._ledger is not None:
             for topic, offset in self._moved.items():
                 key, value = self._ledger.record(topic, offset)
                 record = Outgoing([key], [value], [0], b"\0", partitions=[PARTITION])
                 self._delivery.send(self._ledger.topic, record)
+        self._delivery.flush()  # I6
+        if self._ledger is not None:
             self._delivery.commit()
         self._moved.clear()
 

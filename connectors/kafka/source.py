@@ -27,17 +27,19 @@ from confluent_kafka.admin import OffsetSpec
 from connectors.kafka import position, records
 from connectors.kafka.config import KafkaSourceConfig, Setting
 from connectors.kafka.connection import Reports, client, settings
+from connectors.kafka.decoded import decoded
 from connectors.kafka.errors import error
 from connectors.kafka.gaps import Gap
 from connectors.kafka.partitions import Cluster, Found, Lookout, check_listed
 from connectors.kafka.position import Place, Places
 from ensign_core.change import Batch, BatchBuilder, Op, Position, Schema, record_schema
+from ensign_core.formats.decoding import decoder
 from ensign_core.plugin import Context
 
 WATCH_S: Final = 1.0
 """Seconds between two looks at reports and lag while there is always something to read."""
 
-_DEFAULTS: Final[dict[str, Setting]] = {
+DEFAULTS: Final[dict[str, Setting]] = {
     "group.id": "ensign",  # the driver wants one; nothing is ever committed or joined under it
     "check.crcs": True,
     # A broker answers at once when it has anything; what waits meanwhile comes along.
@@ -49,12 +51,14 @@ _DEFAULTS: Final[dict[str, Setting]] = {
     "queued.min.messages": 1_000_000,  # so that bytes alone are the limit
 }
 
-_FIXED: Final[dict[str, Setting]] = {
+FIXED: Final[dict[str, Setting]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
     "enable.partition.eof": True,
+    # A source that is not read for long, since its topic is full, is not given up.
+    "max.poll.interval.ms": 86_400_000,
 }
 
 _NOT_OURS: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._MAX_POLL_EXCEEDED})
@@ -76,6 +80,7 @@ class KafkaSource:
         """Of the topics that are read: the offsets that come next, which `records.bodies` moves."""
         self._targets: dict[tuple[str, int], int] = {}
         self._schemas: dict[str, Schema] = {}
+        self._decoder = None if config.decode == "none" else decoder(config.decode)
         self._messages: list[Message] = []
         self._at = 0
         self._gaps: list[Gap] = []
@@ -89,7 +94,7 @@ class KafkaSource:
         found = self._cluster.topics(self._wanted())
         check_listed(config, found)
         fetch_kbytes = {"queued.max.messages.kbytes": config.queue_bytes_max >> 10}
-        given = settings(config, {**_DEFAULTS, **fetch_kbytes}, _FIXED)
+        given = settings(config, {**DEFAULTS, **fetch_kbytes}, FIXED)
         self._consumer = client(Consumer, given, self._reports)
         self._adopt(found, resume is None)
         ends = {
@@ -159,13 +164,19 @@ class KafkaSource:
             if self._at < len(self._messages):
                 self._refused(self._messages[self._at])
                 self._at += 1
+                if self._gaps:
+                    # The position past a gap comes with the message that names it.
+                    return self._gap_batch()
             if not self._moved and before == self._ends():
                 return None
         self._moved = False
-        return Batch(
+        batch = Batch(
             bytes((Op.EVENT,)) * len(ends), schema_ids, ends, body,
             schemas=list(map(self._schema, topics)), position=position.encode(self._places),
         )  # fmt: skip
+        if self._decoder is not None:
+            return decoded(batch, self._decoder, self._context.dead_letter)
+        return batch
 
     def _ends(self) -> int:
         """Rises whenever a position moves."""
@@ -316,6 +327,8 @@ class KafkaSource:
         numbers = self._nexts.pop(name, {})
         self._consumer.incremental_unassign([Partition(name, number) for number in numbers])
         del self._places[name]
+        self._messages = [m for m in self._messages[self._at :] if m.topic() != name]
+        self._at = 0
         self._moved = True
 
     def _assign(self, new: set[tuple[str, int]]) -> None:

@@ -204,7 +204,8 @@ class Broker:
     ) -> Reader:
         """Read whatever a pipeline writes, topics that it makes later included (from their start),
         its dead letters not. A new group begins at ``start``, which is remembered at once; what a
-        sink's target has ``known`` by topic name goes before what the group committed (I7)."""
+        sink's target has ``known`` by topic name goes before what the group committed (I7). Raises
+        ``sink.ahead`` where that is behind the end of the topic."""
 
         def topics() -> dict[bytes, str]:
             found = self._engine.pipeline_topics(pipeline)
@@ -224,10 +225,22 @@ class Broker:
 
         def begin(topic_id: bytes) -> Offset:
             if known is not None and names[topic_id] in known:
-                return known[names[topic_id]]
+                return self._within(names[topic_id], known[names[topic_id]])
             return committed.get(topic_id, 0)
 
         return Reader(self._vault, topics, begin)
+
+    def _within(self, topic: str, known: Offset) -> Offset:
+        """Events that come to lie before an offset that a target has would never reach it."""
+        if known > self._find(topic).next_offset:
+            raise EnsignError(
+                "sink.ahead",
+                f"The sink's target has topic {topic} up to offset {known}, which the topic here "
+                "does not reach: it was restored from an older backup, or made anew.",
+                "Give the sink another name to deliver the topic as it is now from its start, and "
+                "expect there again what the target has already.",
+            )
+        return known
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on

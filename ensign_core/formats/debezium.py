@@ -28,6 +28,7 @@ import re
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 from ensign_core.change import Batch, Op, Run, Schema, Tx
 from ensign_core.formats import debezium_mysql, debezium_values
@@ -50,10 +51,13 @@ _Parts = tuple[
 ]  # fmt: skip
 _MARKS = [LETTERS[op].encode() if op in LETTERS else None for op in sorted(Op)]
 
+PRODUCT: Final = "ensign"
+"""What ``source.version`` begins with."""
+
 try:
-    _VERSION = f"ensign-{version('ensign')}"
+    _VERSION = f"{PRODUCT}-{version(PRODUCT)}"
 except PackageNotFoundError:
-    _VERSION = "ensign"
+    _VERSION = PRODUCT
 
 
 class DebeziumFormatter:
@@ -82,9 +86,10 @@ class DebeziumFormatter:
 
 
 def encoding(schema: Schema) -> Encoding:
-    """How the values of a schema's rows are written: a Postgres table's name has the part
-    ``schema``, a MySQL one's has not."""
-    return _POSTGRES if "schema" in dict(schema.names) else _MYSQL
+    """How the values of a schema's rows are written: as MySQL's where the table's name has a
+    database and no schema, else as Postgres'."""
+    names = dict(schema.names)
+    return _MYSQL if "database" in names and "schema" not in names else _POSTGRES
 
 
 def source_block(schema: Schema, run: Run | None, now_ns: int) -> str:

@@ -40,7 +40,16 @@ from ensign_core.change import Column, Logical
 from ensign_core.formats.debezium_structures import vector
 from ensign_core.formats.debezium_values import PLACEHOLDER, bits, or_text, unscaled
 from ensign_core.formats.temporal import DAY_US, span_us
-from ensign_core.formats.values import Render, base64_text, binary, number, quote
+from ensign_core.formats.values import (
+    STRUCT,
+    Render,
+    base64_text,
+    binary,
+    boolean,
+    number,
+    one_line,
+    quote,
+)
 
 _EPOCH = datetime(1970, 1, 1)
 _ARGUMENTS = re.compile(r"\((\d+)(?:,(\d+))?\)")
@@ -64,6 +73,8 @@ def render(column: Column) -> Render:
     """How a column's text is written. Types that share a logical type are told apart by the native
     name, such as ``bit(8)``."""
     base = _base(column.native)
+    if base == STRUCT:
+        return one_line
     if base == "bit":
         return partial(or_text, bits(column.native))
     if base == "vector":
@@ -169,5 +180,5 @@ _CONVERTED: Final[dict[Logical, Callable[[Column], Callable[[str], str]]]] = {
     "timestamp": _datetime,
     "timestamptz": _timestamp,
 }
-_PLAIN: Final[dict[Logical, Render]] = {"int": None, "float": number}
+_PLAIN: Final[dict[Logical, Render]] = {"bool": boolean, "int": None, "float": number}
 _BYTES_PLACEHOLDER: Final = f'"{base64_text(PLACEHOLDER.encode())}"'

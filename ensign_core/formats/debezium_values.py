@@ -47,11 +47,14 @@ from ensign_core.formats.temporal import (
     span_us,
 )
 from ensign_core.formats.values import (
+    STRUCT,
     Render,
     base64_text,
+    binary,
     boolean,
     hex_as_base64,
     number,
+    one_line,
     quote,
 )
 
@@ -77,6 +80,11 @@ def render(column: Column) -> Render:
     """How a column is written. Types that share a logical type, such as bit strings and arrays, are
     told apart by the native name."""
     native = column.native
+    if native == STRUCT:
+        return one_line
+    if native == "bytea" and column.logical == "text":
+        # The content of a logical message.
+        return text_as_base64
     if native.endswith("[]"):
         return _array_render(native[:-2])
     return _render(native, column.logical)
@@ -114,6 +122,10 @@ def placeholder(column: Column) -> str:
     if column.native.endswith(".hstore"):
         return quote(f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}')
     return f'"{PLACEHOLDER}"'
+
+
+def text_as_base64(text: str) -> str:
+    return binary(text.encode())
 
 
 def or_text(convert: Callable[[str], str], text: str) -> str:
@@ -314,3 +326,12 @@ _PLACEHOLDERS_ARRAYS: Final[dict[str, str]] = {
     "uuid": '["b68a35a7-17ad-35b3-af2a-ae46edb4545a"]',
 }
 """Numbers are the placeholder's bytes; a UUID is what Java's ``nameUUIDFromBytes`` makes of it."""
+
+UNAVAILABLE: Final[dict[bytes, tuple[str, Logical]]] = {
+    PLACEHOLDER.encode(): ("string", "text"),
+    base64_text(PLACEHOLDER.encode()).encode(): ("bytes", "bytes"),
+    f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}'.encode(): ("public.hstore", "other"),
+    f'["{PLACEHOLDER}"]'.encode(): ("text[]", "other"),
+    **{text.encode(): (f"{base}[]", "other") for base, text in _PLACEHOLDERS_ARRAYS.items()},
+}
+"""All placeholders, as a string says them or a list is, and a type that has them."""

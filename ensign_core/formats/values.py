@@ -90,8 +90,11 @@ _RENDERS: Final[dict[Logical, Render]] = {
 }
 
 
-_JSON_TYPES: Final = frozenset({"json", "jsonb"})
-"""Types whose server lets nothing in that is no JSON."""
+STRUCT: Final = "struct"
+"""The type of columns that hold an object or a list and are embedded as such in every format."""
+
+_JSON_TYPES: Final = frozenset({"json", "jsonb", STRUCT})
+"""Types whose source lets nothing in that is no JSON."""
 
 
 def render(column: Column) -> Render:

@@ -14,7 +14,7 @@ from ensign_core.change import BINARY, NULL, TEXT, Column
 from ensign_core.rows.damage import damaged
 
 try:
-    from ensign_core.rows import columns, json, layout, lines, table
+    from ensign_core.rows import columns, json, layout, lines, members, table
 except ImportError as missing:
     raise ImportError(
         "Ensign's compiled modules are not built for this Python: run `pip install .` (in a clone, "
@@ -22,11 +22,11 @@ except ImportError as missing:
     ) from missing
 
 __all__ = [
-    "ABSENT", "Unchanged", "Value", "check_body", "columns", "damaged", "decode", "encode", "json",
-    "lines", "named", "new_image", "split", "table",
+    "ABSENT", "Unchanged", "Value", "check_body", "columns", "damaged", "decode", "encode", "join",
+    "json", "lines", "members", "named", "new_image", "split", "table",
 ]  # fmt: skip
 
-check_body, split = layout.check_body, layout.split
+check_body, join, split = layout.check_body, layout.join, layout.split
 
 
 class Unchanged:

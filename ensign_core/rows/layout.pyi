@@ -4,3 +4,7 @@ def split(row: bytes) -> tuple[bytes, list[bytes]]:
 
 def check_body(body: bytes) -> None:
     """Raise ``rows.damaged`` unless ``body`` is a run of well-formed images."""
+
+def join(kinds: bytes, values: list[bytes]) -> bytes:
+    """A row of what `split` gives; values of nulls and unchanged columns do not count. Raises
+    ValueError for what is no row."""

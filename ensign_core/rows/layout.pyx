@@ -2,6 +2,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
 
 from ensign_core.rows.damage import damaged
 
@@ -49,6 +50,40 @@ def split(bytes row not None):
     if at != end:
         raise damaged()
     return kinds, values
+
+
+def join(bytes kinds not None, list values not None):
+    cdef Py_ssize_t columns = PyBytes_GET_SIZE(kinds), size = 2, i, length
+    cdef const char *kind = PyBytes_AS_STRING(kinds)
+    cdef char *to
+    cdef bytes row, value
+    if len(values) != columns or columns > 0xFFFF:
+        raise ValueError("a row has one value for each kind, and at most 65,535")
+    for i in range(columns):
+        size += 1
+        if kind[i] == c't' or kind[i] == c'b':
+            value = values[i]
+            length = len(value)
+            if length > 0xFFFFFFFF:
+                raise ValueError("a value has at most 4 GiB")
+            size += 4 + length
+        elif kind[i] != c'n' and kind[i] != c'u':
+            raise ValueError("that is no kind of a column")
+    row = PyBytes_FromStringAndSize(NULL, size)
+    to = PyBytes_AS_STRING(row)
+    to[0], to[1] = columns >> 8, columns & 0xFF
+    to += 2
+    for i in range(columns):
+        to[0] = kind[i]
+        to += 1
+        if kind[i] == c't' or kind[i] == c'b':
+            value = values[i]
+            length = PyBytes_GET_SIZE(value)
+            to[0], to[1] = length >> 24 & 0xFF, length >> 16 & 0xFF
+            to[2], to[3] = length >> 8 & 0xFF, length & 0xFF
+            memcpy(to + 4, PyBytes_AS_STRING(value), length)
+            to += 4 + length
+    return row
 
 
 def check_body(bytes body not None):

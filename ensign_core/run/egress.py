@@ -18,8 +18,9 @@ from ensign_core.run.part import Part
 from ensign_core.run.replay import Replays
 from ensign_core.run.retry import classified, waits
 
-FLUSH_BYTES_MAX = 8 << 20
+FLUSH_BYTES_MAX = 32 << 20
 FLUSH_S_MAX = 1.0
+"""What is written at most between two flushes: what a crash may deliver again."""
 FLUSH_IDLE_S = 0.05
 """How long written events wait for more before they are flushed."""
 
@@ -92,7 +93,7 @@ class Egress(Part):
             sink.close()
 
     def _deliver(self, sink: Sink, reader: Reader, stop: threading.Event) -> None:
-        written: list[Batch] = []
+        written = size = 0
         since = 0.0
         while True:
             if not written and not stop.is_set():
@@ -105,25 +106,25 @@ class Egress(Part):
                 sink.write(batch)
             if batches and not written:
                 since = time.monotonic()
-            written += batches
-            size = sum(len(batch.body) for batch in written)
+            written += sum(map(len, batches))
+            size += sum(len(batch.body) for batch in batches)
             late = time.monotonic() - since >= FLUSH_S_MAX
             if written and (not batches or late or size >= FLUSH_BYTES_MAX):
                 self._flush(sink, reader, written)
-                written = []
+                written = size = 0
             elif not written:
                 self.went_well()
             if ending:
                 return
 
-    def _flush(self, sink: Sink, reader: Reader, written: list[Batch]) -> None:
+    def _flush(self, sink: Sink, reader: Reader, written: int) -> None:
         # Before the target commits offsets of its own that lie behind them (I7).
         self._set_aside(self._context.take_letters())
         sink.flush()
         self._set_aside(self._context.take_letters())
         reader.commit(self.group)  # I6
         self._uncommitted.clear()
-        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(sum(map(len, written)))
+        EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(written)
         self.went_well()
 
     def _set_aside(self, letters: list[SetAside]) -> None:

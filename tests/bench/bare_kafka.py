@@ -26,7 +26,13 @@ CONSUMER = {
     "group.id": "bench", "enable.auto.commit": False, "isolation.level": "read_committed",
     "log_level": 0,
 }  # fmt: skip
-PRODUCER = {"linger.ms": 5, "enable.idempotence": True, "acks": "all", "log_level": 0}
+PRODUCER = {
+    "compression.type": "lz4",
+    "linger.ms": 5,
+    "enable.idempotence": True,
+    "acks": "all",
+    "log_level": 0,
+}
 
 
 def value(n: int) -> bytes:

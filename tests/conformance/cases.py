@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.conformance.case import MakeSinkCase, MakeSourceCase
 from tests.conformance.kafka import KafkaSourceCase
+from tests.conformance.kinesis import KinesisSinkCase, KinesisSourceCase
 from tests.conformance.mysql import MysqlCase
 from tests.conformance.postgres import PostgresCase
 
@@ -91,10 +92,15 @@ SOURCES: dict[str, MakeSourceCase] = {
     "generator": GeneratorCase,
     "file": FileSourceCase,
     "kafka": KafkaSourceCase,
+    "kinesis": KinesisSourceCase,
     "mysql": MysqlCase,
     "postgres": PostgresCase,
 }
-SINKS: dict[str, MakeSinkCase] = {"file": FileSinkCase, "stdout": StdoutCase}
+SINKS: dict[str, MakeSinkCase] = {
+    "file": FileSinkCase,
+    "kinesis": KinesisSinkCase,
+    "stdout": StdoutCase,
+}
 
 
 def _add_theirs() -> None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.conftest import Database
-from tests.services import mysql_capture
+from tests.services import kinesis_capture, mysql_capture
+from tests.services.kinesis import KinesisServer
 from tests.services.mysql import MysqlServer
 from tests.services.postgres_capture import Capture, captures
 
@@ -52,3 +53,10 @@ def metadata(request: pytest.FixtureRequest, mysql: MysqlServer) -> Iterator[str
     mysql.configure(binlog_row_metadata=wanted)
     yield wanted
     mysql.configure(binlog_row_metadata="FULL")
+
+
+@pytest.fixture
+def read_stream(kinesis: KinesisServer) -> Iterator[Callable[..., kinesis_capture.Capture]]:
+    """Makes captures of streams; they are closed afterwards, and the server's faults healed."""
+    yield from kinesis_capture.captures(kinesis)
+    kinesis.proxy.heal()

@@ -244,6 +244,29 @@ def test_i7_a_target_that_was_put_back_gets_what_it_lost(broker: Broker) -> None
     assert target.values("lines") == server.rows("lines")
 
 
+def test_i7_dead_letters_of_a_target_that_keeps_offsets_survive_a_crash(broker: Broker) -> None:
+    """It is not given the event again, whose offset it has."""
+    server, target = Server(STEPS), Target(keeps_offsets=True)
+    target.odd = {"4"}
+    target.fail("flushed", lost())
+    with Running(broker, server, {"bus": target}):
+        target.wait(target.has(5))
+        server.add(rows("orders", 7))
+        target.wait(target.has(6))
+    assert broker.topic("shop.dead-letters").events == 1
+
+
+def test_i7_a_target_that_is_ahead_is_refused(broker: Broker) -> None:
+    """Else it would miss what comes to lie before its offset."""
+    server, target = Server(STEPS), Target(keeps_offsets=True)
+    target.offsets = {"orders": 6}
+    with Running(broker, server, {"bus": target}, until_caught_up=True) as running:
+        failure = running.ended()
+    assert isinstance(failure, EnsignError)
+    assert failure.code == "sink.ahead"
+    assert target.values("orders") == []
+
+
 def test_i8_a_slow_sink_delays_only_itself(broker: Broker) -> None:
     server, slow, fast = Server(STEPS), Target(), Target()
     slow.gate.clear()

@@ -52,7 +52,7 @@ class Started:
     snapshots: Snapshots
     consumed: Consumed
     place: Place
-    partial: Partial | None
+    partials: tuple[Partial, ...]
     target: Place
 
 
@@ -89,6 +89,7 @@ class Starter:
         if stood is not None:
             try:
                 continuing.check(query, known, stood, end)
+                self._check_made(known, stood, end)
                 consumed = Consumed(stood.mode, stood.gtids)
                 place = continuing.place_in(known, stood)
                 log.start(consumed, place)
@@ -110,10 +111,10 @@ class Starter:
                 continuing.start_over(snapshots, tables, listed)
             log.start(consumed, place)
         self._take_up(tables, snapshots, listed, first=stood is None)
-        partial = stood.partial if stood is not None and not gap else None
+        partials = stood.partials if stood is not None and not gap else ()
         return Started(
             query, log, known, catalog, ahead, tables, changes, snapshots, consumed, place,
-            partial, Place(end.file, end.offset),
+            partials, Place(end.file, end.offset),
         )  # fmt: skip
 
     def _explained(
@@ -126,6 +127,17 @@ class Starter:
                 if not refused(found):
                     return found
         return continuing.explained(failed, stood, end, self._context.pipeline)
+
+    def _check_made(self, known: Server, stood: Standpoint, end: Status) -> None:
+        """Raise where the file of the position is another one of that name: the log was reset, and
+        is as long again. Two of the same second are not told apart."""
+        assert self.query is not None
+        if not stood.made_s or not continuing.same_server(known, stood):
+            return
+        with closing(self.connect(known, further=True)) as log:
+            found = continuing.made_s(log, stood.place.file)
+        if found and found != stood.made_s:
+            raise error("log_reset", **continuing.facts_of(self.query, stood, end))
 
     def check_anonymous(self, known: Server, place: Place, end: Place) -> None:
         """Raise where MySQL's gtid_mode does not let a stream go on from one place to another."""

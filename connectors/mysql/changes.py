@@ -246,28 +246,28 @@ class Changes:
 
     def _written(self, found: ddl.Written) -> None:
         """Rows of some tables changed, and the log does not have them."""
-        names, databases = self._behind_views(found.names)
+        names, databases = self._led_to(found.names)
         if found.hidden:
             databases.add(found.database)
         for name, each in list(self._tables.structures.items()):
             if each.table.lower() in names or each.database in databases:
                 self._tables.stop(name, "statement_logged")
 
-    def _behind_views(self, named: frozenset[str]) -> tuple[set[str], set[str]]:
-        """Names, with those that views among them lead to, and the databases of views that do not
-        say what is behind them."""
+    def _led_to(self, named: frozenset[str]) -> tuple[set[str], set[str]]:
+        """Names, with those that views, triggers and routines among them lead to, and the databases
+        of those that do not say what is behind them."""
         names, databases = set(named), set[str]()
-        views = self._catalog.views()
+        bodies = self._catalog.bodies()
         while True:
-            found = [view for view in views if view.name.lower() in names]
+            found = [body for body in bodies if body.name.lower() in names]
             if not found:
                 return names, databases
-            for view in found:
-                views.remove(view)
-                if view.definition:
-                    names |= ddl.names(view.definition)
+            for body in found:
+                bodies.remove(body)
+                if body.definition:
+                    names |= ddl.names(body.definition)
                 else:
-                    databases.add(view.database)
+                    databases.add(body.database)
 
     def _anything(self, found: ddl.Unknown) -> Iterator[Told]:
         """A statement that nobody understands: what are the tables now that it names?"""

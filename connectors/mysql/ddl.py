@@ -63,8 +63,8 @@ class Renamed:
 @dataclass(frozen=True)
 class Written:
     """Rows were changed by a statement that the log has instead of the rows. They are of tables
-    that are among its ``names``, or that these lead to, as views do. ``hidden``: it calls what may
-    change any table."""
+    that are among its ``names``, or that these lead to, as views and triggers do. ``hidden``: it
+    calls what may change any table."""
 
     names: frozenset[str]
     database: str

@@ -164,7 +164,8 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         ),
         (
             "Have no session set binlog_format to STATEMENT or MIXED; then: ensign snapshot start "
-            "{pipeline} --tables {table} --reconcile."
+            "{pipeline} --tables {table} --reconcile, and the same for the tables that its "
+            "triggers and functions write, unless they are stopped too."
         ),
     ),
     "document_unknown": (

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from connectors.mysql.position import decode
 from ensign_core.change import Op
 from tests.integration.conftest import Shop
+from tests.services.mysql import CDC
 from tests.services.mysql_capture import Capture, state
 from tests.services.postgres_capture import Seen
 
@@ -214,3 +216,36 @@ def test_sequences_are_no_tables(shop: Shop, follow: Callable[..., Capture], met
     one.caught_up()
     assert short(one.seen) == ["t insert 1"]
     assert not one.told.facts["warnings"]
+
+
+def stopped(one: Capture) -> set[str]:
+    """Names of the tables that are stopped, without their database."""
+    assert one.position is not None
+    return {name.partition(".")[2] for name in decode(one.position).snapshots.stopped}
+
+
+def test_triggers_and_functions_of_a_statement_in_place_of_rows(
+    shop: Shop, follow: Callable[..., Capture]
+) -> None:
+    """The log has the outer statement alone: what it leads to is lost as well."""
+    tables = ("t", "u", "v", "w", "x", "rest")
+    shop.run(
+        *(f"CREATE TABLE {name} (id INT PRIMARY KEY)" for name in tables),
+        "CREATE TRIGGER g AFTER INSERT ON t FOR EACH ROW INSERT INTO u VALUES (NEW.id)",
+        "CREATE TRIGGER h AFTER INSERT ON u FOR EACH ROW INSERT INTO v VALUES (NEW.id)",
+        "CREATE FUNCTION f() RETURNS INT DETERMINISTIC MODIFIES SQL DATA "
+        "BEGIN INSERT INTO w VALUES (1); RETURN 1; END",
+        "SET SESSION sql_log_bin = 0",
+        f"GRANT TRIGGER ON {shop.name}.* TO '{CDC}'@'%'",
+    )
+    one = follow()
+    one.caught_up()
+    as_statements = "SET SESSION binlog_format = STATEMENT"
+    shop.run(as_statements, "INSERT INTO t VALUES (1)")
+    one.until(lambda: bool(stopped(one)))
+    assert stopped(one) == {"t", "u", "v"}
+    shop.run(as_statements, "INSERT INTO x VALUES (f())")
+    shop.run("INSERT INTO rest VALUES (1)")
+    one.until(lambda: bool(one.seen))
+    assert stopped(one) == {"t", "u", "v", "w", "x"}
+    assert short(one.seen) == ["rest insert 1"]

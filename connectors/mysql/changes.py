@@ -24,6 +24,7 @@ from connectors.mysql.snapshot import Asked
 from connectors.mysql.statements import Statement
 from connectors.mysql.structures import Structure, agree, bare
 from connectors.mysql.tables import Tables
+from connectors.mysql.temporary import Hidden, without
 from connectors.mysql.words import Name
 from ensign_core.change import Op, Schema
 
@@ -61,7 +62,14 @@ class Changes:
     def statement(self, said: Statement) -> list[Told]:
         """Take in what a statement does, now that the stream has come to it. Where that cannot be
         told yet it raises `connectors.mysql.ahead.NotYetError`, and has done nothing."""
-        found = self._ahead.understood(said)
+        hidden = self._tables.hidden.get(said.thread_id, frozenset())
+        found, after = without(self._ahead.understood(said), hidden, self._place)
+        told = self._understood(found, hidden)
+        self._tables.hide(said.thread_id, after)
+        return told
+
+    def _understood(self, found: ddl.Statement, hidden: Hidden) -> list[Told]:
+        """Of a session with these temporary tables."""
         if isinstance(found, ddl.Altered):
             told = list(self._altered(found))
         elif isinstance(found, ddl.Created):
@@ -71,7 +79,7 @@ class Changes:
         elif isinstance(found, ddl.Renamed):
             told = list(self._renamed(found.pairs))
         elif isinstance(found, ddl.Written):
-            self._written(found)
+            self._written(found, hidden)
             return []
         elif isinstance(found, ddl.Unknown):
             told = list(self._anything(found))
@@ -244,22 +252,23 @@ class Changes:
             asked[:] = [a for a in asked if (a.name, a.where, a.reconcile) != (name, None, True)]
             asked.append(Asked(name, reconcile=True))
 
-    def _written(self, found: ddl.Written) -> None:
+    def _written(self, found: ddl.Written, hidden: Hidden) -> None:
         """Rows of some tables changed, and the log does not have them."""
         names, databases = self._led_to(found.names)
         if found.hidden:
             databases.add(found.database)
         for name, each in list(self._tables.structures.items()):
-            if each.table.lower() in names or each.database in databases:
+            named = each.table.lower() in found.names and each.place not in hidden
+            if named or each.table.lower() in names or each.database in databases:
                 self._tables.stop(name, "statement_logged")
 
     def _led_to(self, named: frozenset[str]) -> tuple[set[str], set[str]]:
-        """Names, with those that views, triggers and routines among them lead to, and the databases
-        of those that do not say what is behind them."""
-        names, databases = set(named), set[str]()
+        """The names that views, triggers and routines among some lead to, and the databases of
+        those that do not say what is behind them."""
+        names, databases = set[str](), set[str]()
         bodies = self._catalog.bodies()
         while True:
-            found = [body for body in bodies if body.name.lower() in names]
+            found = [body for body in bodies if body.name.lower() in named | names]
             if not found:
                 return names, databases
             for body in found:

@@ -15,7 +15,7 @@ from connectors.mysql.catalog import Listed
 from connectors.mysql.commands import START_OF_FILE
 from connectors.mysql.cursor import Cursor
 from connectors.mysql.errors import error
-from connectors.mysql.events import ANONYMOUS_GTID, FORMAT_DESCRIPTION, TYPE_AT, header
+from connectors.mysql.events import ANONYMOUS_GTID, FORMAT_DESCRIPTION, TYPE_AT
 from connectors.mysql.gtids import GtidPosition, GtidSet
 from connectors.mysql.log import Log, refused
 from connectors.mysql.position import Place, Snapshots, Standpoint
@@ -90,9 +90,9 @@ def same_server(known: Server, stood: Standpoint) -> bool:
     return told and stood.server == known.identity
 
 
-def made_s(log: Log, file: str) -> int:
-    """When a file of the log was begun (s since 1970), by its first event; 0 where the server has
-    no such file."""
+def first_event(log: Log, file: str) -> bytes | None:
+    """The format description with which a file of the log begins; None where there is no such
+    file."""
     deadline = time.monotonic() + BETWEEN_S_MAX
     try:
         log.start(Consumed("file", ""), Place(file, START_OF_FILE))
@@ -100,13 +100,13 @@ def made_s(log: Log, file: str) -> int:
             found = log.events()
             for event in found:
                 if event[TYPE_AT] == FORMAT_DESCRIPTION:
-                    return header(event).timestamp_s
+                    return event
             if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
                 raise error("timeout", doing="looking for the start of the log's file")
     except EnsignError as failed:
         if not refused(failed):
             raise
-        return 0
+        return None
 
 
 def _began_anew(known: Server, stood: Standpoint, end: Status) -> bool:
@@ -196,6 +196,7 @@ def start_over(snapshots: Snapshots, tables: Tables, listed: dict[str, Listed]) 
     snapshots.gap = True
     snapshots.stopped.clear()
     snapshots.prepared.clear()
+    tables.show_all()
     for table in snapshots.tables.values():
         table.void()
     for name in list(tables.structures):

@@ -113,6 +113,13 @@ class Gathering:
         """What the next batch covers: events, and rows set aside, which are none."""
         return len(self._ops) + self._letters
 
+    def _file_begins(self, event: bytes, file: str) -> None:
+        found = log_events.format_description(event)
+        self._lengths = (b"\0" + found.post_header_lengths).ljust(256, b"\0")
+        if found.started and file != self._made[0]:
+            self._tables.show_all()
+        self._made = file, log_events.header(event).timestamp_s
+
     @property
     def made_s(self) -> int:
         """When the file was begun in which the last complete transaction ends (s since 1970); 0

@@ -69,6 +69,7 @@ class Stream(Gathering):
         self._prepared = prepared
         self._changes = changes
         self.place = place
+        self._made = place.file, 0
         self._replayed = {partial.id: partial for partial in partials}
         self._bytes_max = config.batch_bytes_max
         self._queue: Iterator[bytes] = iter(())
@@ -234,10 +235,8 @@ class Stream(Gathering):
             self.place = self._cursor.here
 
     def _describe(self, event: bytes) -> None:
-        found = log_events.format_description(event)
-        self._lengths = (b"\0" + found.post_header_lengths).ljust(256, b"\0")
         self._moved(event)
-        self._made = self._cursor.here.file, log_events.header(event).timestamp_s
+        self._file_begins(event, self._cursor.here.file)
 
     def _rotate(self, event: bytes) -> None:
         self._cursor.rotate(event)

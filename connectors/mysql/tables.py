@@ -8,6 +8,7 @@ are left out, with a warning, until an operator asks for them again, and all oth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -19,6 +20,7 @@ from connectors.mysql.errors import error
 from connectors.mysql.position import Snapshots
 from connectors.mysql.structures import PIECE, Structure, fits, sequence, structure_of
 from connectors.mysql.tablemap import TableMap
+from connectors.mysql.temporary import Hidden
 from ensign_core.change import Schema
 from ensign_core.errors import EnsignError
 
@@ -27,6 +29,10 @@ ASIDE: Final = "aside "
 
 ASIDE_MAX: Final = 1000
 """Of so many tables that are not captured the structure is known: those made last."""
+
+
+HIDDEN: Final = "hidden "
+"""What the name of a kept piece begins with that has the temporary tables of a session."""
 
 
 class Route(NamedTuple):
@@ -40,8 +46,10 @@ class Route(NamedTuple):
 class Tables:
     """One per source. ``structures`` are those of the captured tables, by name, and ``aside`` those
     of tables that were made while the source ran and are not captured: they may get the name of
-    one that is. ``versions`` count what statements did to each, so that a chunk that was read
-    before is noticed; ``changed`` are kept pieces that no batch has yet."""
+    one that is. ``hidden`` are the temporary tables of sessions that log statements, by thread, as
+    far as their names are those of captured tables. ``versions`` count what statements did to each,
+    so that a chunk that was read before is noticed; ``changed`` are kept pieces that no batch has
+    yet."""
 
     def __init__(
         self,
@@ -50,6 +58,7 @@ class Tables:
         snapshots: Snapshots,
         structures: dict[str, Structure],
         aside: dict[str, Structure],
+        hidden: dict[int, Hidden],
         warn: Callable[[EnsignError], None],
         *,
         pipeline: str,
@@ -59,6 +68,7 @@ class Tables:
         self._snapshots = snapshots
         self.structures = structures
         self.aside = aside
+        self.hidden = hidden
         self._warn = warn
         self._pipeline = pipeline
         self._schemas = {name: s.schema(config.columns) for name, s in structures.items()}
@@ -99,6 +109,22 @@ class Tables:
             self.changed[ASIDE + name] = structure.encode()
         while len(self.aside) > ASIDE_MAX:
             self.put_aside(next(iter(self.aside)), None)
+
+    def hide(self, thread_id: int, hidden: Hidden) -> None:
+        """The temporary tables of a session from here on."""
+        hidden = frozenset(place for place in hidden if self._config.captures(*place))
+        if hidden == self.hidden.get(thread_id, frozenset()):
+            return
+        piece = json.dumps(sorted(hidden)).encode() if hidden else b""
+        self.changed[f"{HIDDEN}{thread_id}"] = piece
+        self.hidden[thread_id] = hidden
+        if not hidden:
+            del self.hidden[thread_id]
+
+    def show_all(self) -> None:
+        """The server has started again: there are no temporary tables any more."""
+        for thread_id in list(self.hidden):
+            self.hide(thread_id, frozenset())
 
     def touch(self, name: str) -> None:
         """A chunk of the table that is under way is void."""

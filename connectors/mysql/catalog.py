@@ -34,6 +34,11 @@ SELECT constraint_schema, table_name, check_clause FROM information_schema.check
 WHERE level = 'Column' AND {where}
 """
 
+_DOTTED: Final = """
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND table_schema NOT IN ({system})
+  AND (table_schema LIKE '%.%' OR table_name LIKE '%.%')
+"""
 _BODIES: Final = (
     """
 SELECT table_schema, table_name, view_definition FROM information_schema.views
@@ -101,6 +106,13 @@ class Catalog:
         """All captured tables there are, by name."""
         return self._read(f"table_schema NOT IN ({_SYSTEM})", config)
 
+    def doubled(self, config: MysqlConfig) -> list[Place]:
+        """Captured tables whose names, joined by a dot, are those of others before them."""
+        rows = self._session.rows(_DOTTED.format(system=_SYSTEM))
+        places = sorted((str(row[0]), str(row[1])) for row in rows if config.captures(*row))
+        names = [".".join(place) for place in places]
+        return [place for at, place in enumerate(places) if names[at] in names[:at]]
+
     def bodies(self) -> list[Body]:
         """All views, triggers and routines that the user may see."""
         return [
@@ -141,7 +153,9 @@ class Catalog:
         documents: frozenset[str],
     ) -> dict[str, Listed]:
         found = {}
-        for place, (_, _, engine, rows, collation, kind) in listed.items():
+        for place, (_, _, engine, rows, collation, kind) in sorted(listed.items()):
+            if ".".join(place) in found:
+                continue
             if kind == VERSIONED:
                 _add_period(columns[place], keys[place])
             structure = self._structure(place, columns[place], keys[place], documents)

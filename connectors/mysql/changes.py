@@ -109,6 +109,8 @@ class Changes:
 
     def _altered(self, found: ddl.Altered) -> Iterator[Told]:
         place = self._place(found.table)
+        if self._tables.another(place):
+            return
         target = place if found.target is None else self._place(found.target)
         name = ".".join(place)
         known = self._tables.structures.get(name) or self._tables.aside.get(name)
@@ -144,6 +146,8 @@ class Changes:
 
     def _created(self, found: ddl.Created) -> Iterator[Told]:
         place = self._place(found.table)
+        if self._tables.another(place):
+            return
         name = ".".join(place)
         structure = self._made(place, found)
         if not self._config.captures(*place):
@@ -178,6 +182,8 @@ class Changes:
         return self._settled(place, parsed) if captured else parsed
 
     def _known(self, place: Name) -> Structure | None:
+        if self._tables.another(place):
+            return None
         name = ".".join(place)
         return self._tables.structures.get(name) or self._tables.aside.get(name)
 
@@ -187,7 +193,8 @@ class Changes:
 
     def _gone(self, found: ddl.Gone) -> Iterator[Told]:
         tables = self._tables
-        names = [".".join(self._place(table)) for table in found.tables]
+        places = map(self._place, found.tables)
+        names = [".".join(place) for place in places if not self._tables.another(place)]
         if found.database:
             database = self._place((found.database, ""))[0]
             known = (*tables.structures.items(), *tables.aside.items())
@@ -220,7 +227,7 @@ class Changes:
                 captured = self._config.captures(*place)
                 found[place] = self._settled(place, moved) if captured else moved
         for place, origin in origins.items():
-            if origin == place:
+            if origin == place or self._tables.another(place):
                 continue
             if not self._config.captures(*place):
                 self._tables.put_aside(".".join(place), found.get(place))

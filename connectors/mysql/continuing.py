@@ -204,5 +204,5 @@ def start_over(snapshots: Snapshots, tables: Tables, listed: dict[str, Listed]) 
             tables.touch(name)
             snapshots.take_up(name, wipe=True)
             snapshots.tables[name].gone = True
-        else:
+        elif not tables.another(listed[name].structure.place):
             tables.learn(listed[name].structure)

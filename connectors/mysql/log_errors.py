@@ -147,6 +147,13 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
             "--tables {table} --reconcile."
         ),
     ),
+    "name_taken": (
+        (
+            "Table {table} of database {database} is left out: another table is called {name} as "
+            "well, since names have dots."
+        ),
+        "Leave one of them out with exclude, or give it a name without a dot.",
+    ),
     "charset_unknown": (
         (
             "{table} has a column of the charset or type {what}, which is not known: its rows are "

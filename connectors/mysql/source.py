@@ -60,6 +60,8 @@ class MysqlSource:
         started = self._started = self._starter.start(resume, warnings.warn)
         self._snapshots, self._tables = started.snapshots, started.tables
         self._warn_of_stopped()
+        for place in started.catalog.doubled(config):
+            started.tables.another(place)
         if not started.tables.structures:
             warnings.warn(error("tables_unmatched", user=self._config.user))
         prepared = Prepared(

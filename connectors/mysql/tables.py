@@ -9,18 +9,19 @@ are left out, with a warning, until an operator asks for them again, and all oth
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from connectors.mysql import rowimage
 from connectors.mysql.ahead import Ahead
 from connectors.mysql.config import MysqlConfig
-from connectors.mysql.errors import error
+from connectors.mysql.errors import error, name_facts
 from connectors.mysql.position import Snapshots
 from connectors.mysql.structures import PIECE, Structure, fits, sequence, structure_of
 from connectors.mysql.tablemap import TableMap
 from connectors.mysql.temporary import Hidden
+from connectors.mysql.words import Name
 from ensign_core.change import Schema
 from ensign_core.errors import EnsignError
 
@@ -75,6 +76,19 @@ class Tables:
         self.versions: dict[str, int] = {}
         self.changed: dict[str, bytes] = {}
         self._silent: set[str] = set()
+        self._left_out: set[Name] = set()
+
+    def another(self, place: Name) -> bool:
+        """Whether the name of a table, joined, is that of another one already, since names may have
+        dots: it is left out, with a warning where it would be captured."""
+        name = ".".join(place)
+        known = self.structures.get(name)
+        if known is None or known.place == place:
+            return False
+        if place not in self._left_out and self._config.captures(*place):
+            self._left_out.add(place)
+            self._warn(error("name_taken", **name_facts(place)))
+        return True
 
     def schema(self, name: str) -> Schema:
         """The schema of a known table's captured rows."""
@@ -135,6 +149,8 @@ class Tables:
         `connectors.mysql.ahead.NotYetError` where that cannot be told yet."""
         name = f"{found.database}.{found.table}"
         if not self._config.captures(found.database, found.table):
+            return None
+        if self.another((found.database, found.table)):
             return None
         if name in self._snapshots.stopped or self._is_sequence(name, found):
             return None
@@ -221,8 +237,9 @@ class Tables:
         stands is seen when its rows come."""
         self._snapshots.stopped.pop(name, None)
         known = self.structures.get(name)
-        database, _, table = name.partition(".")
-        read = self._ahead.read(database, table).structure
+        places = [known.place] if known is not None else list(_places(name))
+        found = (self._ahead.read(*place).structure for place in places)
+        read = next((structure for structure in found if structure is not None), None)
         if read is not None and not (known is not None and known.sure):
             self.learn(replace(read, sure=False))
 
@@ -233,3 +250,10 @@ class Tables:
         self._silent.discard(name)
         table = self._snapshots.tables.get(name)
         return table is None or table.cursor is not None
+
+
+def _places(name: str) -> Iterator[Name]:
+    """The tables whose joined name this may be."""
+    parts = name.split(".")
+    for at in range(1, len(parts)):
+        yield ".".join(parts[:at]), ".".join(parts[at:])

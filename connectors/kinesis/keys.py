@@ -13,12 +13,14 @@ from typing import Final
 
 from connectors.kinesis.config import placeholders
 from connectors.kinesis.errors import error
-from ensign_core.change import Batch, Change
+from ensign_core.change import Batch, Change, Op, Schema
 from ensign_core.formats.lines import Messages
 from ensign_core.rows import Value, decode
 
 UNITS_MAX: Final = 256
 OURS: Final = frozenset({"key", "topic"})
+ROWS: Final = frozenset({Op.SNAPSHOT, Op.INSERT, Op.UPDATE, Op.DELETE, Op.EVENT})
+"""Events that have columns; a TRUNCATE, say, has none, and is spread."""
 
 
 class PartitionKeys:
@@ -47,10 +49,10 @@ class PartitionKeys:
         values: dict[str, Value] = {**row, "key": key, "topic": batch.target}
         texts: dict[str, bytes] = {}
         for name in self._names:
-            if name not in values:
-                schema = batch.schemas[batch.schema_ids[index]].name
-                raise error("column_missing", schema=schema, column=name)
-            value = values[name]
+            schema = batch.schemas[batch.schema_ids[index]]
+            if name not in OURS and batch.ops[index] in ROWS and name not in _names(schema):
+                raise error("column_missing", schema=schema.name, column=name)
+            value = values.get(name)
             if isinstance(value, str):
                 value = value.encode("utf-8", "surrogateescape")
             if not isinstance(value, bytes):
@@ -69,6 +71,10 @@ def fitting(key: bytes) -> str:
         return sha256(key).hexdigest()
     units = len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
     return text if 1 <= units <= UNITS_MAX else sha256(key).hexdigest()
+
+
+def _names(schema: Schema) -> set[str]:
+    return {column.name for column in schema.columns}
 
 
 def _spread(batch: Batch, index: int) -> str:

@@ -156,6 +156,7 @@ class Polling:
             code = code_of(problem)
             if code == "ExpiredIteratorException":
                 cursor.iterator = None
+                cursor.due_s = time.monotonic() + SLOT_S
                 return None
             self._refused(shard, cursor, problem, "GetRecords")
             return None

@@ -119,7 +119,7 @@ class Ahead:
             if inner[TYPE_AT] == events.QUERY and begins_transaction(inner):
                 continue
             found = self.understood(query(inner))
-            if not isinstance(found, ddl.Nothing | ddl.Written):
+            if not isinstance(found, ddl.Nothing | ddl.Written | ddl.Temporary):
                 self._found.append((self._cursor.here, found))
 
     def understood(self, said: Statement) -> ddl.Statement:

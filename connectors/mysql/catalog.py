@@ -34,10 +34,25 @@ SELECT constraint_schema, table_name, check_clause FROM information_schema.check
 WHERE level = 'Column' AND {where}
 """
 
-_VIEWS: Final = """
+_DOTTED: Final = """
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND table_schema NOT IN ({system})
+  AND (table_schema LIKE '%.%' OR table_name LIKE '%.%')
+"""
+_BODIES: Final = (
+    """
 SELECT table_schema, table_name, view_definition FROM information_schema.views
 WHERE table_schema NOT IN ({system})
-"""
+""",
+    """
+SELECT event_object_schema, event_object_table, action_statement FROM information_schema.triggers
+WHERE event_object_schema NOT IN ({system})
+""",
+    """
+SELECT routine_schema, routine_name, routine_definition FROM information_schema.routines
+WHERE routine_schema NOT IN ({system})
+""",
+)
 
 READS_MAX: Final = 20
 """How often the catalog is read again where tables are altered just then."""
@@ -67,8 +82,9 @@ class Listed(NamedTuple):
     rows: int | None
 
 
-class View(NamedTuple):
-    """``definition`` is its statement, empty where the user may not see it."""
+class Body(NamedTuple):
+    """What leads from a name to other tables: a view, a trigger, which has the name of its table,
+    or a routine. ``definition`` is its statement, empty where the user may not see it."""
 
     database: str
     name: str
@@ -90,10 +106,20 @@ class Catalog:
         """All captured tables there are, by name."""
         return self._read(f"table_schema NOT IN ({_SYSTEM})", config)
 
-    def views(self) -> list[View]:
-        """All views that the user may see."""
-        rows = self._session.rows(_VIEWS.format(system=_SYSTEM))
-        return [View(database, name, str(text or "")) for database, name, text in rows]
+    def doubled(self, config: MysqlConfig) -> list[Place]:
+        """Captured tables whose names, joined by a dot, are those of others before them."""
+        rows = self._session.rows(_DOTTED.format(system=_SYSTEM))
+        places = sorted((str(row[0]), str(row[1])) for row in rows if config.captures(*row))
+        names = [".".join(place) for place in places]
+        return [place for at, place in enumerate(places) if names[at] in names[:at]]
+
+    def bodies(self) -> list[Body]:
+        """All views, triggers and routines that the user may see."""
+        return [
+            Body(database, name, str(text or ""))
+            for query in _BODIES
+            for database, name, text in self._session.rows(query.format(system=_SYSTEM))
+        ]
 
     def table(self, database: str, name: str) -> Structure | None:
         """One table, captured or not; None where there is none of that name."""
@@ -127,7 +153,9 @@ class Catalog:
         documents: frozenset[str],
     ) -> dict[str, Listed]:
         found = {}
-        for place, (_, _, engine, rows, collation, kind) in listed.items():
+        for place, (_, _, engine, rows, collation, kind) in sorted(listed.items()):
+            if ".".join(place) in found:
+                continue
             if kind == VERSIONED:
                 _add_period(columns[place], keys[place])
             structure = self._structure(place, columns[place], keys[place], documents)

@@ -24,6 +24,7 @@ from connectors.mysql.snapshot import Asked
 from connectors.mysql.statements import Statement
 from connectors.mysql.structures import Structure, agree, bare
 from connectors.mysql.tables import Tables
+from connectors.mysql.temporary import Hidden, without
 from connectors.mysql.words import Name
 from ensign_core.change import Op, Schema
 
@@ -61,7 +62,14 @@ class Changes:
     def statement(self, said: Statement) -> list[Told]:
         """Take in what a statement does, now that the stream has come to it. Where that cannot be
         told yet it raises `connectors.mysql.ahead.NotYetError`, and has done nothing."""
-        found = self._ahead.understood(said)
+        hidden = self._tables.hidden.get(said.thread_id, frozenset())
+        found, after = without(self._ahead.understood(said), hidden, self._place)
+        told = self._understood(found, hidden)
+        self._tables.hide(said.thread_id, after)
+        return told
+
+    def _understood(self, found: ddl.Statement, hidden: Hidden) -> list[Told]:
+        """Of a session with these temporary tables."""
         if isinstance(found, ddl.Altered):
             told = list(self._altered(found))
         elif isinstance(found, ddl.Created):
@@ -71,7 +79,7 @@ class Changes:
         elif isinstance(found, ddl.Renamed):
             told = list(self._renamed(found.pairs))
         elif isinstance(found, ddl.Written):
-            self._written(found)
+            self._written(found, hidden)
             return []
         elif isinstance(found, ddl.Unknown):
             told = list(self._anything(found))
@@ -101,6 +109,8 @@ class Changes:
 
     def _altered(self, found: ddl.Altered) -> Iterator[Told]:
         place = self._place(found.table)
+        if self._tables.another(place):
+            return
         target = place if found.target is None else self._place(found.target)
         name = ".".join(place)
         known = self._tables.structures.get(name) or self._tables.aside.get(name)
@@ -136,6 +146,8 @@ class Changes:
 
     def _created(self, found: ddl.Created) -> Iterator[Told]:
         place = self._place(found.table)
+        if self._tables.another(place):
+            return
         name = ".".join(place)
         structure = self._made(place, found)
         if not self._config.captures(*place):
@@ -170,6 +182,8 @@ class Changes:
         return self._settled(place, parsed) if captured else parsed
 
     def _known(self, place: Name) -> Structure | None:
+        if self._tables.another(place):
+            return None
         name = ".".join(place)
         return self._tables.structures.get(name) or self._tables.aside.get(name)
 
@@ -179,7 +193,8 @@ class Changes:
 
     def _gone(self, found: ddl.Gone) -> Iterator[Told]:
         tables = self._tables
-        names = [".".join(self._place(table)) for table in found.tables]
+        places = map(self._place, found.tables)
+        names = [".".join(place) for place in places if not self._tables.another(place)]
         if found.database:
             database = self._place((found.database, ""))[0]
             known = (*tables.structures.items(), *tables.aside.items())
@@ -212,7 +227,7 @@ class Changes:
                 captured = self._config.captures(*place)
                 found[place] = self._settled(place, moved) if captured else moved
         for place, origin in origins.items():
-            if origin == place:
+            if origin == place or self._tables.another(place):
                 continue
             if not self._config.captures(*place):
                 self._tables.put_aside(".".join(place), found.get(place))
@@ -244,30 +259,31 @@ class Changes:
             asked[:] = [a for a in asked if (a.name, a.where, a.reconcile) != (name, None, True)]
             asked.append(Asked(name, reconcile=True))
 
-    def _written(self, found: ddl.Written) -> None:
+    def _written(self, found: ddl.Written, hidden: Hidden) -> None:
         """Rows of some tables changed, and the log does not have them."""
-        names, databases = self._behind_views(found.names)
+        names, databases = self._led_to(found.names)
         if found.hidden:
             databases.add(found.database)
         for name, each in list(self._tables.structures.items()):
-            if each.table.lower() in names or each.database in databases:
+            named = each.table.lower() in found.names and each.place not in hidden
+            if named or each.table.lower() in names or each.database in databases:
                 self._tables.stop(name, "statement_logged")
 
-    def _behind_views(self, named: frozenset[str]) -> tuple[set[str], set[str]]:
-        """Names, with those that views among them lead to, and the databases of views that do not
-        say what is behind them."""
-        names, databases = set(named), set[str]()
-        views = self._catalog.views()
+    def _led_to(self, named: frozenset[str]) -> tuple[set[str], set[str]]:
+        """The names that views, triggers and routines among some lead to, and the databases of
+        those that do not say what is behind them."""
+        names, databases = set[str](), set[str]()
+        bodies = self._catalog.bodies()
         while True:
-            found = [view for view in views if view.name.lower() in names]
+            found = [body for body in bodies if body.name.lower() in named | names]
             if not found:
                 return names, databases
-            for view in found:
-                views.remove(view)
-                if view.definition:
-                    names |= ddl.names(view.definition)
+            for body in found:
+                bodies.remove(body)
+                if body.definition:
+                    names |= ddl.names(body.definition)
                 else:
-                    databases.add(view.database)
+                    databases.add(body.database)
 
     def _anything(self, found: ddl.Unknown) -> Iterator[Told]:
         """A statement that nobody understands: what are the tables now that it names?"""

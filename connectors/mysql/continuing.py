@@ -12,9 +12,10 @@ import time
 from typing import Final
 
 from connectors.mysql.catalog import Listed
+from connectors.mysql.commands import START_OF_FILE
 from connectors.mysql.cursor import Cursor
 from connectors.mysql.errors import error
-from connectors.mysql.events import ANONYMOUS_GTID, TYPE_AT
+from connectors.mysql.events import ANONYMOUS_GTID, FORMAT_DESCRIPTION, TYPE_AT
 from connectors.mysql.gtids import GtidPosition, GtidSet
 from connectors.mysql.log import Log, refused
 from connectors.mysql.position import Place, Snapshots, Standpoint
@@ -40,11 +41,7 @@ MENDED: Final = frozenset(
 def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None:
     """Raise where the log does not go on at the position, as far as the server tells that without
     being asked for its log."""
-    facts = {
-        "from_place": stood.gtids or stood.place,
-        "to_place": Place(end.file, end.offset),
-        **query.facts,
-    }
+    facts = facts_of(query, stood, end)
     if stood.mode == "file":
         if stood.server != known.identity:
             raise error("server_changed", **facts)
@@ -55,10 +52,11 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
     elif stood.mode == "gtid":
         if not known.gtids:
             raise error("gtid_mode", **facts)
-        had = GtidSet.parse(stood.gtids)
+        had, begun = GtidSet.parse(stood.gtids), stood.partials
         rows = query.rows("SELECT @@GLOBAL.gtid_purged", doing="reading purged GTIDs")
         if not had.contains(GtidSet.parse(str(rows[0][0]))):
             raise error("log_purged", **facts)
+        had.add_all(GtidSet.parse(",".join(partial.id for partial in begun)))
         if not GtidSet.parse(end.executed).contains(had):
             here = stood.server == known.identity
             if here and stood.place.order <= Place(end.file, end.offset).order:
@@ -69,15 +67,52 @@ def check(query: Session, known: Server, stood: Standpoint, end: Status) -> None
     else:
         rows = query.rows("SELECT @@GLOBAL.gtid_current_pos, @@GLOBAL.gtid_binlog_pos")
         has = [GtidPosition.parse(str(text or "")) for text in rows[0]]
-        if not any(each.contains(GtidPosition.parse(stood.gtids)) for each in has):
+        had_last = GtidPosition.parse(stood.gtids)
+        for partial in stood.partials:
+            had_last.advance(*map(int, partial.id.split("-")))
+        if not any(each.contains(had_last) for each in has):
             raise _lacking(known, stood, facts)
+
+
+def facts_of(query: Session, stood: Standpoint, end: Status) -> dict[str, object]:
+    """What an error tells of a log that does not go on."""
+    return {
+        "from_place": stood.gtids or stood.place,
+        "to_place": Place(end.file, end.offset),
+        **query.facts,
+    }
+
+
+def same_server(known: Server, stood: Standpoint) -> bool:
+    """Whether a position's places are in the log of this server, as far as that is told by more
+    than a server id where the position may be another one's."""
+    told = stood.mode == "file" or not stood.server.startswith("server ")
+    return told and stood.server == known.identity
+
+
+def first_event(log: Log, file: str) -> bytes | None:
+    """The format description with which a file of the log begins; None where there is no such
+    file."""
+    deadline = time.monotonic() + BETWEEN_S_MAX
+    try:
+        log.start(Consumed("file", ""), Place(file, START_OF_FILE))
+        while True:
+            found = log.events()
+            for event in found:
+                if event[TYPE_AT] == FORMAT_DESCRIPTION:
+                    return event
+            if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
+                raise error("timeout", doing="looking for the start of the log's file")
+    except EnsignError as failed:
+        if not refused(failed):
+            raise
+        return None
 
 
 def _began_anew(known: Server, stood: Standpoint, end: Status) -> bool:
     """Whether the log of the position's own server, told by more than its server id, does not reach
     to where the position stands in it."""
-    told = stood.server == known.identity and not stood.server.startswith("server ")
-    return told and stood.place.order > Place(end.file, end.offset).order
+    return same_server(known, stood) and stood.place.order > Place(end.file, end.offset).order
 
 
 def _lacking(known: Server, stood: Standpoint, facts: dict[str, object]) -> EnsignError:
@@ -161,6 +196,7 @@ def start_over(snapshots: Snapshots, tables: Tables, listed: dict[str, Listed]) 
     snapshots.gap = True
     snapshots.stopped.clear()
     snapshots.prepared.clear()
+    tables.show_all()
     for table in snapshots.tables.values():
         table.void()
     for name in list(tables.structures):
@@ -168,5 +204,5 @@ def start_over(snapshots: Snapshots, tables: Tables, listed: dict[str, Listed]) 
             tables.touch(name)
             snapshots.take_up(name, wipe=True)
             snapshots.tables[name].gone = True
-        else:
+        elif not tables.another(listed[name].structure.place):
             tables.learn(listed[name].structure)

@@ -61,10 +61,18 @@ class Renamed:
 
 
 @dataclass(frozen=True)
+class Temporary:
+    """Temporary tables of the session were made, or ``dropped``."""
+
+    tables: tuple[Name, ...]
+    dropped: bool = False
+
+
+@dataclass(frozen=True)
 class Written:
     """Rows were changed by a statement that the log has instead of the rows. They are of tables
-    that are among its ``names``, or that these lead to, as views do. ``hidden``: it calls what may
-    change any table."""
+    that are among its ``names``, or that these lead to, as views and triggers do. ``hidden``: it
+    calls what may change any table."""
 
     names: frozenset[str]
     database: str
@@ -83,7 +91,7 @@ class Unknown:
     names: frozenset[str]
 
 
-Statement = Altered | Created | Gone | Renamed | Written | Nothing | Unknown
+Statement = Altered | Created | Gone | Renamed | Temporary | Written | Nothing | Unknown
 
 _NOTHING: Final = frozenset(
     ("grant", "revoke", "flush", "analyze", "optimize", "repair", "check", "checksum", "reset",
@@ -206,12 +214,15 @@ class _Statement:
             reader.takes("if", "not", "exists")
             name = reader.name()
             return Gone(database=name) if replaces and name else Nothing()
+        temporary = reader.takes("temporary")
         if not reader.takes("table"):
             return Nothing()
         perhaps = reader.takes("if", "not", "exists")
         table = reader.table(self._database)
         if table is None:
             return None
+        if temporary:
+            return Temporary((table,))
         made = Created(table, None, None, replaces, perhaps)
         if reader.takes("like"):
             return replace(made, like=reader.table(self._database))
@@ -235,6 +246,7 @@ class _Statement:
             return Gone(database=name) if name else None
         if reader.takes("index"):
             return self._index_dropped()
+        temporary = reader.takes("temporary")
         if not reader.takes_one("table", "tables", "sequence"):
             return Nothing()
         reader.takes("if", "exists")
@@ -245,7 +257,8 @@ class _Statement:
                 return None
             tables.append(table)
             if not reader.takes(","):
-                return Gone(tuple(tables))
+                gone = tuple(tables)
+                return Temporary(gone, dropped=True) if temporary else Gone(gone)
 
     def _index_dropped(self) -> Statement | None:
         reader = self._reader

@@ -118,6 +118,12 @@ def error(word: str, **facts: object) -> EnsignError:
     return EnsignError(f"mysql.{word}", sentence.format_map(known), remedy.format_map(known))
 
 
+def name_facts(place: tuple[str, str]) -> dict[str, object]:
+    """A table, for errors about how it is called."""
+    database, table = place
+    return {"database": database, "table": table, "name": f"{database}.{table}"}
+
+
 def _on_one_line(fact: object) -> object:
     """Names may have any characters; a message is a line."""
     if not isinstance(fact, str) or fact.isprintable():

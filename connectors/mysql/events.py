@@ -90,7 +90,8 @@ def header(event: bytes) -> Header:
 
 class FormatDescription(NamedTuple):
     """What begins each file and each stream. ``checksum`` is the algorithm of the events that
-    follow (`CHECKSUM_CRC32`, `CHECKSUM_OFF`), None of servers too old to say it.
+    follow (`CHECKSUM_CRC32`, `CHECKSUM_OFF`), None of servers too old to say it. ``started``: the
+    server started with this file; it is not told where a dump begins behind the file's start.
     ``post_header_lengths`` has a byte for each type of event from 1 on."""
 
     binlog_version: int
@@ -98,6 +99,7 @@ class FormatDescription(NamedTuple):
     mariadb: bool
     checksum: int | None
     post_header_lengths: bytes
+    started: bool
 
     def post_header_length(self, kind: int) -> int:
         """How many bytes of a fixed form come first in the body of an event of this type."""
@@ -115,7 +117,7 @@ def describes_checksums(version: bytes) -> bool:
 
 @parses("a format description")
 def format_description(event: bytes) -> FormatDescription:
-    binlog_version, name, _, header_size = _description.unpack_from(event, HEADER_SIZE)
+    binlog_version, name, created_s, header_size = _description.unpack_from(event, HEADER_SIZE)
     if binlog_version != 4 or header_size != HEADER_SIZE:
         raise DamagedError(f"a binlog of version {binlog_version}")
     version = name.partition(b"\0")[0]
@@ -124,7 +126,9 @@ def format_description(event: bytes) -> FormatDescription:
         checksum = lengths[-1] if lengths[-1] != 255 else CHECKSUM_OFF
         lengths = lengths[:-1]
     text = version.decode("ascii")
-    return FormatDescription(binlog_version, text, "MariaDB" in text, checksum, lengths)
+    return FormatDescription(
+        binlog_version, text, "MariaDB" in text, checksum, lengths, bool(created_s)
+    )
 
 
 class FilePlace(NamedTuple):

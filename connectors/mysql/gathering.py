@@ -11,7 +11,7 @@ from connectors.mysql import gathered, rowimage
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.errors import error
 from connectors.mysql.events import TYPE_AT
-from connectors.mysql.position import Snapshots
+from connectors.mysql.position import Place, Snapshots
 from connectors.mysql.routes import ROUTE_AT, ROUTE_END, Routes
 from connectors.mysql.rowevents import (
     DELETE_ROWS,
@@ -68,6 +68,8 @@ class Gathering:
 
     _compare: Callable[[str], None]
     """See `connectors.mysql.changes.Changes.compare`."""
+    place: Place
+    """See `connectors.mysql.stream.Stream`."""
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Gathering:
         self.consumed = consumed
         self._mariadb = mariadb
         self._lengths = bytes(256)
+        self._made = ("", 0)
         self._marked = False
         self._muted = self._replays = False
         self._mute_rows = 0
@@ -109,6 +112,20 @@ class Gathering:
     def __len__(self) -> int:
         """What the next batch covers: events, and rows set aside, which are none."""
         return len(self._ops) + self._letters
+
+    def _file_begins(self, event: bytes, file: str) -> None:
+        found = log_events.format_description(event)
+        self._lengths = (b"\0" + found.post_header_lengths).ljust(256, b"\0")
+        if found.started and file != self._made[0]:
+            self._tables.show_all()
+        self._made = file, log_events.header(event).timestamp_s
+
+    @property
+    def made_s(self) -> int:
+        """When the file was begun in which the last complete transaction ends (s since 1970); 0
+        where the server has not told it yet."""
+        file, made_s = self._made
+        return made_s if file == self.place.file else 0
 
     def take(self, position: Position) -> Batch:
         """The events so far as a batch that moves the source to ``position``."""
@@ -243,6 +260,9 @@ class Gathering:
     def _savepoint(self, statement: bytes) -> bool:
         """A savepoint, or a return to one; whether the transaction goes on."""
         verb, name = savepoint(statement)
+        if self._muted:
+            # They come again with the rows.
+            return name != START
         if verb == b"SAVEPOINT":
             self._save(name)
         else:

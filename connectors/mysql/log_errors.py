@@ -147,6 +147,13 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
             "--tables {table} --reconcile."
         ),
     ),
+    "name_taken": (
+        (
+            "Table {table} of database {database} is left out: another table is called {name} as "
+            "well, since names have dots."
+        ),
+        "Leave one of them out with exclude, or give it a name without a dot.",
+    ),
     "charset_unknown": (
         (
             "{table} has a column of the charset or type {what}, which is not known: its rows are "
@@ -164,7 +171,8 @@ LOG_ERRORS: Final[dict[str, tuple[str, str]]] = {
         ),
         (
             "Have no session set binlog_format to STATEMENT or MIXED; then: ensign snapshot start "
-            "{pipeline} --tables {table} --reconcile."
+            "{pipeline} --tables {table} --reconcile, and the same for the tables that its "
+            "triggers and functions write, unless they are stopped too."
         ),
     ),
     "document_unknown": (

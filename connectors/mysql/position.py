@@ -1,21 +1,25 @@
 """The source's position: JSON, in the bytes that the core stores with the data they cover.
 
     {"v": 1, "server": "uuid", "mode": "gtid" | "mariadb" | "file", "file": "binlog.000003",
-     "offset": 1234, "gtids": "...", "tx": [id, file, offset, N, N, 0 | 1] | absent,
+     "made_s": N, "offset": 1234, "gtids": "...", "tx": [id, file, offset, N, N, 0 | 1] | absent,
+     "left": [[id, file, offset, N, N, 0 | 1], ...] | absent,
      "waiting": ["shop.orders", ...], "tables": [{...}, ...], "asked": [{...}, ...],
      "stopped": {"shop.odd": "structure_unknown"}, "prepared": {"xid": [file, offset]},
      "signal": N, "paused": true, "gap": true, "tables_read": N, "rows_read": N}
 
 ``gtids`` are the transactions consumed: a GTID set of MySQL, a position of MariaDB; in mode
 ``file`` it is empty. ``file`` and ``offset`` are the end of the last complete one in the log of
-``server``. ``tx`` is the transaction behind it, as far as its rows were consumed. ``waiting`` are
-tables whose snapshot has not begun, ``tables`` those where it has. That a table is known and done
-with, and its structure, is in the kept pieces (`connectors.mysql.structures`).
+``server``; ``made_s`` (since 1970) is when that file was begun, which tells it from one of its name
+in a log that was reset. ``tx`` is the transaction behind it, as far as its rows were consumed, and
+``left`` are others with consumed rows that are still to come: a server had them in another order.
+``waiting`` are tables whose snapshot has not begun, ``tables`` those where it has. That a table is
+known and done with, and its structure, is in the kept pieces (`connectors.mysql.structures`).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +60,10 @@ class Partial(NamedTuple):
     taken: int
     rows: int
     marked: bool = False
+
+    def encode(self) -> list[Any]:
+        """As a position has it."""
+        return [self.id, *self.start, self.taken, self.rows, int(self.marked)]
 
 
 @dataclass
@@ -113,14 +121,16 @@ class Snapshots:
 
 
 class Standpoint(NamedTuple):
-    """A decoded position."""
+    """A decoded position. ``partials`` are the transactions of which some rows were consumed;
+    ``made_s`` is 0 where an earlier version wrote it."""
 
     server: str
     mode: Mode
     place: Place
     gtids: str
-    partial: Partial | None
+    partials: tuple[Partial, ...]
     snapshots: Snapshots
+    made_s: int = 0
 
 
 class PositionWriter:
@@ -131,17 +141,24 @@ class PositionWriter:
         self._waiting: tuple[list[str], str] = ([], "")
 
     def encode(
-        self, place: Place, gtids: str, partial: Partial | None, snapshots: Snapshots
+        self,
+        place: Place,
+        gtids: str,
+        partials: Sequence[Partial],
+        snapshots: Snapshots,
+        made_s: int,
     ) -> Position:
         """The position bytes; see the top of this module."""
         parts = [
             f'{self._prefix}, "file": "{place.file}", "offset": {place.offset}, "gtids": "{gtids}"'
         ]
-        if partial is not None:
-            start = partial.start
-            counts = [partial.taken, partial.rows, int(partial.marked)]
-            listed = [partial.id, start.file, start.offset, *counts]
-            parts.append(f'"tx": {json.dumps(listed)}')
+        if made_s:
+            parts.append(f'"made_s": {made_s}')
+        if partials:
+            *left, under_way = [partial.encode() for partial in partials]
+            parts.append(f'"tx": {json.dumps(under_way)}')
+            if left:
+                parts.append(f'"left": {json.dumps(left)}')
         if snapshots.tables:
             waiting = [t.name for t in snapshots.tables.values() if not t.begun and not t.wipe]
             begun = [_table(t) for t in snapshots.tables.values() if t.begun or t.wipe]
@@ -169,12 +186,17 @@ def decode(position: Position) -> Standpoint:
         few: dict[str, Any] = {name: found[name] for name in FEW if name in found}
         snapshots = Snapshots({table.name: table for table in tables}, **few)
         snapshots.asked = [_read_asked(asked) for asked in found.get("asked", ())]
-        partial = None
-        if "tx" in found:
-            tx, file, offset, taken, rows, marked = found["tx"]
-            partial = Partial(tx, Place(file, offset), taken, rows, bool(marked))
+        partials = tuple(
+            Partial(tx, Place(file, offset), taken, rows, bool(marked))
+            for tx, file, offset, taken, rows, marked in (
+                *found.get("left", ()), *((found["tx"],) if "tx" in found else ())
+            )
+        )  # fmt: skip
         place = Place(found["file"], found["offset"])
-        return Standpoint(found["server"], found["mode"], place, found["gtids"], partial, snapshots)
+        return Standpoint(
+            found["server"], found["mode"], place, found["gtids"], partials, snapshots,
+            int(found.get("made_s", 0)),
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError):
         raise error("position_damaged") from None
 

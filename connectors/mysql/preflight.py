@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from connectors.mysql import rowimage
 from connectors.mysql.catalog import Catalog
 from connectors.mysql.config import SYSTEM_DATABASES, MysqlConfig
-from connectors.mysql.errors import error
+from connectors.mysql.errors import error, name_facts
 from connectors.mysql.findings import found, passed, warned
 from connectors.mysql.lane import LOCK_DENIED
 from connectors.mysql.retention import variables
@@ -51,6 +51,8 @@ def findings(
         yield passed("tables", f"Tables that are captured: {len(structures)}.")
     else:
         yield found("tables_unmatched", **session.facts)
+    for place in catalog.doubled(config):
+        yield warned("name_taken", **name_facts(place))
     yield from _globs(session, config, structures)
     yield from _filtered(structures, filters)
     yield from _readable(session, config, structures)

@@ -60,6 +60,8 @@ class MysqlSource:
         started = self._started = self._starter.start(resume, warnings.warn)
         self._snapshots, self._tables = started.snapshots, started.tables
         self._warn_of_stopped()
+        for place in started.catalog.doubled(config):
+            started.tables.another(place)
         if not started.tables.structures:
             warnings.warn(error("tables_unmatched", user=self._config.user))
         prepared = Prepared(
@@ -69,7 +71,7 @@ class MysqlSource:
         self._stream = Stream(
             started.log, config, started.tables, started.snapshots, context, started.consumed,
             prepared, started.changes, mariadb=started.server.mariadb, place=started.place,
-            partial=started.partial,
+            partials=started.partials,
         )  # fmt: skip
         started.ahead.here = lambda: self._stream.here
         self._opener = opener = Opener(config, started.tables, self._stream, self._lane)
@@ -177,7 +179,7 @@ class MysqlSource:
     def _position(self) -> Position:
         stream = self._stream
         return self._writer.encode(
-            stream.place, stream.consumed.text, stream.partial, self._snapshots
+            stream.place, stream.consumed.text, stream.partials, self._snapshots, stream.made_s
         )
 
     def _returning(self, batch: Batch) -> Batch:

@@ -5,6 +5,7 @@ Runs once per source, on its thread (I1). Raises the errors of `connectors.mysql
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from contextlib import closing
@@ -17,13 +18,16 @@ from connectors.mysql.catalog import Catalog, Listed
 from connectors.mysql.changes import Changes
 from connectors.mysql.config import MysqlConfig
 from connectors.mysql.errors import error
+from connectors.mysql.events import format_description, header
 from connectors.mysql.log import Log, refused
 from connectors.mysql.position import Mode, Partial, Place, Snapshots, Standpoint, decode
 from connectors.mysql.session import Server, Session, Status, literal, server, status
 from connectors.mysql.structures import PIECE, Structure
 from connectors.mysql.structures import decode as decode_structure
-from connectors.mysql.tables import ASIDE, Tables
+from connectors.mysql.tables import ASIDE, HIDDEN, Tables
+from connectors.mysql.temporary import Hidden
 from connectors.mysql.transactions import Consumed
+from connectors.mysql.xa import files
 from ensign_core.change import Position
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
@@ -52,7 +56,7 @@ class Started:
     snapshots: Snapshots
     consumed: Consumed
     place: Place
-    partial: Partial | None
+    partials: tuple[Partial, ...]
     target: Place
 
 
@@ -75,12 +79,8 @@ class Starter:
         check_server(known)
         catalog = Catalog(query, mariadb=known.mariadb)
         snapshots = stood.snapshots if stood is not None else Snapshots()
-        structures = _kept(context, PIECE) if stood is not None else {}
-        aside = _kept(context, ASIDE) if stood is not None else {}
         ahead = self.ahead = Ahead(query, known, catalog, lambda: self.connect(known, further=True))
-        tables = Tables(
-            ahead, config, snapshots, structures, aside, warn, pipeline=context.pipeline
-        )  # fmt: skip
+        tables = self._tables(ahead, snapshots, warn, first=stood is None)
         changes = Changes(tables, catalog, ahead, config, snapshots, any_case=_any_case(query))
         end = _end(query, known)
         listed = catalog.tables(config)
@@ -89,9 +89,11 @@ class Starter:
         if stood is not None:
             try:
                 continuing.check(query, known, stood, end)
+                self._check_made(known, stood, end)
                 consumed = Consumed(stood.mode, stood.gtids)
                 place = continuing.place_in(known, stood)
                 log.start(consumed, place)
+                self._show_hidden(known, tables, place, Place(log.file))
                 asks = continuing.asks(stood, context)
                 if asks or (stood.mode == "gtid" and place.file != log.file):
                     behind = Place(end.file, end.offset) if asks else Place(log.file)
@@ -110,10 +112,28 @@ class Starter:
                 continuing.start_over(snapshots, tables, listed)
             log.start(consumed, place)
         self._take_up(tables, snapshots, listed, first=stood is None)
-        partial = stood.partial if stood is not None and not gap else None
+        partials = stood.partials if stood is not None and not gap else ()
         return Started(
             query, log, known, catalog, ahead, tables, changes, snapshots, consumed, place,
-            partial, Place(end.file, end.offset),
+            partials, Place(end.file, end.offset),
+        )  # fmt: skip
+
+    def _tables(
+        self,
+        ahead: Ahead,
+        snapshots: Snapshots,
+        warn: Callable[[EnsignError], None],
+        *,
+        first: bool,
+    ) -> Tables:
+        """The tables as they were at the position."""
+        context = self._context
+        structures = {} if first else _kept(context, PIECE)
+        aside = {} if first else _kept(context, ASIDE)
+        hidden = {} if first else _hidden(context)
+        return Tables(
+            ahead, self._config, snapshots, structures, aside, hidden, warn,
+            pipeline=context.pipeline,
         )  # fmt: skip
 
     def _explained(
@@ -126,6 +146,30 @@ class Starter:
                 if not refused(found):
                     return found
         return continuing.explained(failed, stood, end, self._context.pipeline)
+
+    def _check_made(self, known: Server, stood: Standpoint, end: Status) -> None:
+        """Raise where the file of the position is another one of that name: the log was reset, and
+        is as long again. Two of the same second are not told apart."""
+        assert self.query is not None
+        if not stood.made_s or not continuing.same_server(known, stood):
+            return
+        with closing(self.connect(known, further=True)) as log:
+            found = continuing.first_event(log, stood.place.file)
+        if found is not None and header(found).timestamp_s != stood.made_s:
+            raise error("log_reset", **continuing.facts_of(self.query, stood, end))
+
+    def _show_hidden(self, known: Server, tables: Tables, place: Place, began: Place) -> None:
+        """Temporary tables end with the server's start. Where a dump by GTIDs begins in a later
+        file than that of the position, it does not tell whether there was one meanwhile."""
+        assert self.query is not None
+        if not tables.hidden or not place.file or not began.file:
+            return
+        for file in map(Place, files(self.query)):
+            if place.order[0] < file.order[0] <= began.order[0]:
+                with closing(self.connect(known, further=True)) as log:
+                    found = continuing.first_event(log, file.file)
+                if found is not None and format_description(found).started:
+                    tables.show_all()
 
     def check_anonymous(self, known: Server, place: Place, end: Place) -> None:
         """Raise where MySQL's gtid_mode does not let a stream go on from one place to another."""
@@ -231,6 +275,17 @@ def _kept(context: Context, prefix: str) -> dict[str, Structure]:
         )
         return {structure.name: structure for structure in pieces}
     except (ValueError, KeyError, TypeError):
+        raise error("position_damaged") from None
+
+
+def _hidden(context: Context) -> dict[int, Hidden]:
+    try:
+        return {
+            int(name.removeprefix(HIDDEN)): frozenset((d, t) for d, t in json.loads(piece))
+            for name, piece in context.kept().items()
+            if name.startswith(HIDDEN)
+        }
+    except (ValueError, TypeError):
         raise error("position_damaged") from None
 
 

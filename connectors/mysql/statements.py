@@ -97,6 +97,11 @@ def query(event: bytes) -> Statement:
     return Statement(database, statement, _charset_of(collation), sql_mode, error, thread_id)
 
 
+def of_savepoint(statement: bytes) -> bool:
+    """Whether it makes a savepoint, or returns to one, or to where the transaction begins."""
+    return statement.lstrip()[:9].upper().startswith((b"SAVEPOINT", b"ROLLBACK"))
+
+
 def savepoint(statement: bytes) -> tuple[bytes, bytes]:
     """The verb of a SAVEPOINT, ROLLBACK TO or ROLLBACK, as both servers log them, and the name
     behind it in small letters, since case does not count; empty for a ROLLBACK of everything."""

@@ -8,7 +8,7 @@ out again and judged one by one. On the source's thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from connectors.mysql import events as log_events
@@ -60,7 +60,7 @@ class Stream(Gathering):
         *,
         mariadb: bool,
         place: Place,
-        partial: Partial | None,
+        partials: Sequence[Partial],
     ) -> None:
         routes = Routes(tables, snapshots, remembers=consumed.mode == "file" and not mariadb)
         super().__init__(config, tables, snapshots, context, routes, consumed, mariadb=mariadb)
@@ -69,7 +69,8 @@ class Stream(Gathering):
         self._prepared = prepared
         self._changes = changes
         self.place = place
-        self._replayed = partial
+        self._made = place.file, 0
+        self._replayed = {partial.id: partial for partial in partials}
         self._bytes_max = config.batch_bytes_max
         self._queue: Iterator[bytes] = iter(())
         self._inner: Iterator[bytes] | None = None
@@ -127,21 +128,21 @@ class Stream(Gathering):
         return self.place.order >= self.gate.order
 
     @property
-    def partial(self) -> Partial | None:
-        """The transaction that the stream is in the middle of, for the position."""
-        if self._tx is None:
-            # Not begun again yet: what was consumed of it before is still consumed.
-            return self._replayed
+    def partials(self) -> list[Partial]:
+        """The transactions of which some rows were consumed, for the position: those that have not
+        begun again yet, since another server may have them in another order, and the one that the
+        stream is in the middle of."""
+        found = [*self._replayed.values()]
         taken = max(self._taken, self._skip)
-        if not taken and not self._marked:
-            return None
-        rows = self._base + len(self._ops)
-        return Partial(self._id, self._start, taken, rows, self._marked)
+        if self._tx is not None and (taken or self._marked):
+            rows = self._base + len(self._ops)
+            found.append(Partial(self._id, self._start, taken, rows, self._marked))
+        return found
 
     @property
     def settled(self) -> bool:
         """Whether it stands between two transactions, and knows where."""
-        return self._tx is None and self._replayed is None and bool(self.place.file)
+        return self._tx is None and not self._replayed and bool(self.place.file)
 
     def drain(self, deadline: float) -> None:
         """Take in what has arrived, until a batch is full, nothing more is there, or the deadline
@@ -234,9 +235,8 @@ class Stream(Gathering):
             self.place = self._cursor.here
 
     def _describe(self, event: bytes) -> None:
-        found = log_events.format_description(event)
-        self._lengths = (b"\0" + found.post_header_lengths).ljust(256, b"\0")
         self._moved(event)
+        self._file_begins(event, self._cursor.here.file)
 
     def _rotate(self, event: bytes) -> None:
         self._cursor.rotate(event)
@@ -276,8 +276,8 @@ class Stream(Gathering):
         self._taken = self._skip = 0
         self._marked = self._muted = False
         self._mute_rows = 0
-        replayed, self._replayed = self._replayed, None
-        if replayed is not None and replayed.id == self._id:
+        replayed = self._replayed.pop(self._id, None)
+        if replayed is not None:
             self._skip, self._marked = replayed.taken, replayed.marked  # I3
             self._base += replayed.rows
         self._afresh()

@@ -8,17 +8,20 @@ are left out, with a warning, until an operator asks for them again, and all oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from connectors.mysql import rowimage
 from connectors.mysql.ahead import Ahead
 from connectors.mysql.config import MysqlConfig
-from connectors.mysql.errors import error
+from connectors.mysql.errors import error, name_facts
 from connectors.mysql.position import Snapshots
 from connectors.mysql.structures import PIECE, Structure, fits, sequence, structure_of
 from connectors.mysql.tablemap import TableMap
+from connectors.mysql.temporary import Hidden
+from connectors.mysql.words import Name
 from ensign_core.change import Schema
 from ensign_core.errors import EnsignError
 
@@ -27,6 +30,10 @@ ASIDE: Final = "aside "
 
 ASIDE_MAX: Final = 1000
 """Of so many tables that are not captured the structure is known: those made last."""
+
+
+HIDDEN: Final = "hidden "
+"""What the name of a kept piece begins with that has the temporary tables of a session."""
 
 
 class Route(NamedTuple):
@@ -40,8 +47,10 @@ class Route(NamedTuple):
 class Tables:
     """One per source. ``structures`` are those of the captured tables, by name, and ``aside`` those
     of tables that were made while the source ran and are not captured: they may get the name of
-    one that is. ``versions`` count what statements did to each, so that a chunk that was read
-    before is noticed; ``changed`` are kept pieces that no batch has yet."""
+    one that is. ``hidden`` are the temporary tables of sessions that log statements, by thread, as
+    far as their names are those of captured tables. ``versions`` count what statements did to each,
+    so that a chunk that was read before is noticed; ``changed`` are kept pieces that no batch has
+    yet."""
 
     def __init__(
         self,
@@ -50,6 +59,7 @@ class Tables:
         snapshots: Snapshots,
         structures: dict[str, Structure],
         aside: dict[str, Structure],
+        hidden: dict[int, Hidden],
         warn: Callable[[EnsignError], None],
         *,
         pipeline: str,
@@ -59,12 +69,26 @@ class Tables:
         self._snapshots = snapshots
         self.structures = structures
         self.aside = aside
+        self.hidden = hidden
         self._warn = warn
         self._pipeline = pipeline
         self._schemas = {name: s.schema(config.columns) for name, s in structures.items()}
         self.versions: dict[str, int] = {}
         self.changed: dict[str, bytes] = {}
         self._silent: set[str] = set()
+        self._left_out: set[Name] = set()
+
+    def another(self, place: Name) -> bool:
+        """Whether the name of a table, joined, is that of another one already, since names may have
+        dots: it is left out, with a warning where it would be captured."""
+        name = ".".join(place)
+        known = self.structures.get(name)
+        if known is None or known.place == place:
+            return False
+        if place not in self._left_out and self._config.captures(*place):
+            self._left_out.add(place)
+            self._warn(error("name_taken", **name_facts(place)))
+        return True
 
     def schema(self, name: str) -> Schema:
         """The schema of a known table's captured rows."""
@@ -100,6 +124,22 @@ class Tables:
         while len(self.aside) > ASIDE_MAX:
             self.put_aside(next(iter(self.aside)), None)
 
+    def hide(self, thread_id: int, hidden: Hidden) -> None:
+        """The temporary tables of a session from here on."""
+        hidden = frozenset(place for place in hidden if self._config.captures(*place))
+        if hidden == self.hidden.get(thread_id, frozenset()):
+            return
+        piece = json.dumps(sorted(hidden)).encode() if hidden else b""
+        self.changed[f"{HIDDEN}{thread_id}"] = piece
+        self.hidden[thread_id] = hidden
+        if not hidden:
+            del self.hidden[thread_id]
+
+    def show_all(self) -> None:
+        """The server has started again: there are no temporary tables any more."""
+        for thread_id in list(self.hidden):
+            self.hide(thread_id, frozenset())
+
     def touch(self, name: str) -> None:
         """A chunk of the table that is under way is void."""
         self.versions[name] = self.versions.get(name, 0) + 1
@@ -109,6 +149,8 @@ class Tables:
         `connectors.mysql.ahead.NotYetError` where that cannot be told yet."""
         name = f"{found.database}.{found.table}"
         if not self._config.captures(found.database, found.table):
+            return None
+        if self.another((found.database, found.table)):
             return None
         if name in self._snapshots.stopped or self._is_sequence(name, found):
             return None
@@ -195,8 +237,9 @@ class Tables:
         stands is seen when its rows come."""
         self._snapshots.stopped.pop(name, None)
         known = self.structures.get(name)
-        database, _, table = name.partition(".")
-        read = self._ahead.read(database, table).structure
+        places = [known.place] if known is not None else list(_places(name))
+        found = (self._ahead.read(*place).structure for place in places)
+        read = next((structure for structure in found if structure is not None), None)
         if read is not None and not (known is not None and known.sure):
             self.learn(replace(read, sure=False))
 
@@ -207,3 +250,10 @@ class Tables:
         self._silent.discard(name)
         table = self._snapshots.tables.get(name)
         return table is None or table.cursor is not None
+
+
+def _places(name: str) -> Iterator[Name]:
+    """The tables whose joined name this may be."""
+    parts = name.split(".")
+    for at in range(1, len(parts)):
+        yield ".".join(parts[:at]), ".".join(parts[at:])

@@ -16,6 +16,8 @@ from connectors.mysql.events import (
     GTID,
     GTID_TAGGED,
     MARIADB_GTID,
+    QUERY,
+    QUERY_COMPRESSED,
     TABLE_MAP,
     TRANSACTION_PAYLOAD,
     TYPE_AT,
@@ -28,6 +30,7 @@ from connectors.mysql.payload import inner_events
 from connectors.mysql.position import Place, Snapshots
 from connectors.mysql.rowevents import DELETES, INSERTS, PLAIN_OF_COMPRESSED, UPDATES
 from connectors.mysql.session import Session
+from connectors.mysql.statements import of_savepoint, query
 from connectors.mysql.transactions import Consumed
 from ensign_core.errors import EnsignError
 
@@ -107,8 +110,9 @@ class Prepared:
         self._places.pop(_key(xa), None)
 
     def events(self, start: Place) -> Iterator[bytes]:
-        """Its table maps and rows, read again. Raises ``mysql.prepared_lost`` where they are in a
-        part of the log that is gone, or in another server's."""
+        """Its table maps and rows, read again, and its savepoints: MariaDB logs rows that were
+        rolled back where temporary tables are in between. Raises ``mysql.prepared_lost`` where
+        they are in a part of the log that is gone, or in another server's."""
         if not start.file:
             raise error("prepared_lost", pipeline=self._pipeline)
         with closing(self._connect()) as log:
@@ -124,7 +128,7 @@ class Prepared:
                 for event in _opened(found):
                     if event[TYPE_AT] == XA_PREPARE:
                         return
-                    if event[TYPE_AT] in WANTED:
+                    if event[TYPE_AT] in WANTED or _of_savepoint(event):
                         yield event
                 if found or log.receive():
                     deadline = time.monotonic() + ANSWER_S_MAX
@@ -144,6 +148,10 @@ def _opened(found: list[bytes]) -> Iterator[bytes]:
             yield from inner_events(event)
         else:
             yield event
+
+
+def _of_savepoint(event: bytes) -> bool:
+    return event[TYPE_AT] in (QUERY, QUERY_COMPRESSED) and of_savepoint(query(event).statement)
 
 
 def _key(xa: Xa) -> str:

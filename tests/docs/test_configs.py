@@ -30,6 +30,7 @@ def login(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PGPASSWORD", "p:a's\"s")
     monkeypatch.setenv("MYSQL_PASSWORD", "p:a's\"s")
+    monkeypatch.setenv("HASH_KEY", "p:a's\"s, of some length")
 
 
 @pytest.fixture

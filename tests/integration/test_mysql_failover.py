@@ -171,3 +171,52 @@ def test_a_transaction_that_was_prepared_at_the_other_server(
     other = moved(one, pair.second)
     with pytest.raises(EnsignError, match=r"mysql\.prepared_lost"):
         other.caught_up()
+
+
+def test_the_other_server_has_transactions_in_another_order(
+    pair: Pair, moved: Callable[..., Capture]
+) -> None:
+    """As a replica of MySQL without replica_preserve_commit_order, and domains of MariaDB. What was
+    consumed of one is still known when others come first, also while these are half consumed."""
+    one = Capture(pair.first, pair.database, batch_bytes_max=1)
+    one.caught_up()
+    pair.pause()
+    mariadb = pair.first.is_mariadb
+    begun = []
+    for domain, numbers in enumerate((range(40, 46), range(50, 53))):
+        names = [f"SET gtid_domain_id = {domain}"] if mariadb else []
+        rows = [f"INSERT INTO t VALUES ({n})" for n in numbers]
+        pair.first.run(*names, "BEGIN", *rows, "COMMIT", database=pair.database)
+        last = pair.first.gtids().split(",")[-1]
+        again = [f"SET gtid_next = '{last.split(':')[0]}:{last.split('-')[-1].split(':')[-1]}'"]
+        if mariadb:
+            _, server_id, number = last.split("-")
+            again = [*names, f"SET server_id = {server_id}", f"SET gtid_seq_no = {number}"]
+        begun.append([*again, "BEGIN", *rows, "COMMIT"])
+    one.until(lambda: len(one.seen) == 3)
+    for statements in reversed(begun):
+        pair.second.run(*statements, database=pair.database)
+    if mariadb:
+        pair.second.run(f"SET GLOBAL gtid_slave_pos = '{pair.first.gtids()}'")
+    other = moved(one, pair.second, batch_bytes_max=1)
+    other.caught_up(reopen_each=1)
+    assert ids(one) + ids(other) == ["40", "41", "42", "50", "51", "52", "43", "44", "45"]
+    pair.resume()
+
+
+def test_a_server_without_a_transaction_that_is_half_consumed(
+    pair: Pair, moved: Callable[..., Capture]
+) -> None:
+    one = Capture(pair.first, pair.database, batch_bytes_max=1)
+    one.caught_up()
+    pair.pause()
+    rows = [f"INSERT INTO t VALUES ({n})" for n in range(60, 66)]
+    pair.first.run("BEGIN", *rows, "COMMIT", database=pair.database)
+    one.until(lambda: len(one.seen) == 3)
+    other = moved(one, pair.second, batch_bytes_max=1)
+    with pytest.raises(EnsignError, match=r"mysql\.server_behind"):
+        other.open()
+    pair.resume()
+    pair.level()
+    other.caught_up(reopen_each=1)
+    assert ids(one) + ids(other) == [str(n) for n in range(60, 66)]

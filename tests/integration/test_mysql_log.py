@@ -3,6 +3,7 @@ reset, without GTIDs for a while, or somebody else reads it under the same id.""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,11 +11,12 @@ from typing import Literal
 
 import pytest
 
-from ensign_core.change import Op
+from ensign_core.change import Op, Position
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal
 from tests.integration.conftest import Shop
 from tests.services.mysql_capture import Capture, state
+from tests.services.ready import wait_until
 
 modes = pytest.mark.parametrize("position", ["auto", "file"])
 
@@ -230,6 +232,37 @@ def test_log_is_reset_while_it_is_read(
         one.until(lambda: False)
     with pytest.raises(EnsignError, match=r"mysql\.log_reset"):
         one.open()
+
+
+@modes
+def test_log_was_reset_and_is_longer_than_before(
+    shop: Shop, follow: Callable[..., Capture], position: str
+) -> None:
+    """Its places and its GTIDs are those that a position may have: the file tells when it was
+    begun. A position of an earlier version does not have that, and goes on."""
+    reset = "RESET MASTER" if shop.server.is_mariadb else "RESET BINARY LOGS AND GTIDS"
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY)", reset)
+    one = follow(position=position)
+    shop.run(*[f"INSERT INTO t VALUES ({n})" for n in range(5)])
+    one.caught_up()
+    shop.server.restart()
+    assert one.caught_up() == []
+    shop.server.rotate()
+    shop.run("INSERT INTO t VALUES (5)")
+    assert len(one.caught_up()) == 1
+    one.close()
+    assert one.position is not None
+    told = json.loads(one.position)
+    second = "SELECT UNIX_TIMESTAMP()"
+    wait_until(lambda: shop.run(second)[0][0] > told["made_s"], 5.0, 0.05)
+    shop.run(reset)
+    while shop.server.logs()[-1] != told["file"]:
+        shop.server.rotate()
+    shop.run(*[f"INSERT INTO t VALUES ({n})" for n in range(10, 40)])
+    assert refusal(one).code == "mysql.log_reset"
+    del told["made_s"]
+    one.position = Position(json.dumps(told).encode())
+    one.open()
 
 
 def test_log_is_reset_and_has_the_same_gtids_again(

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from connectors.mysql.position import decode
 from ensign_core.change import Op
 from tests.integration.conftest import Shop
+from tests.services.mysql import CDC
 from tests.services.mysql_capture import Capture, state
 from tests.services.postgres_capture import Seen
 
@@ -214,3 +216,89 @@ def test_sequences_are_no_tables(shop: Shop, follow: Callable[..., Capture], met
     one.caught_up()
     assert short(one.seen) == ["t insert 1"]
     assert not one.told.facts["warnings"]
+
+
+def stopped(one: Capture) -> set[str]:
+    """Names of the tables that are stopped, without their database."""
+    assert one.position is not None
+    return {name.partition(".")[2] for name in decode(one.position).snapshots.stopped}
+
+
+def test_triggers_and_functions_of_a_statement_in_place_of_rows(
+    shop: Shop, follow: Callable[..., Capture]
+) -> None:
+    """The log has the outer statement alone: what it leads to is lost as well."""
+    tables = ("t", "u", "v", "w", "x", "rest")
+    shop.run(
+        *(f"CREATE TABLE {name} (id INT PRIMARY KEY)" for name in tables),
+        "CREATE TRIGGER g AFTER INSERT ON t FOR EACH ROW INSERT INTO u VALUES (NEW.id)",
+        "CREATE TRIGGER h AFTER INSERT ON u FOR EACH ROW INSERT INTO v VALUES (NEW.id)",
+        "CREATE FUNCTION f() RETURNS INT DETERMINISTIC MODIFIES SQL DATA "
+        "BEGIN INSERT INTO w VALUES (1); RETURN 1; END",
+        "SET SESSION sql_log_bin = 0",
+        f"GRANT TRIGGER ON {shop.name}.* TO '{CDC}'@'%'",
+    )
+    one = follow()
+    one.caught_up()
+    as_statements = "SET SESSION binlog_format = STATEMENT"
+    shop.run(as_statements, "INSERT INTO t VALUES (1)")
+    one.until(lambda: bool(stopped(one)))
+    assert stopped(one) == {"t", "u", "v"}
+    shop.run(as_statements, "INSERT INTO x VALUES (f())")
+    shop.run("INSERT INTO rest VALUES (1)")
+    one.until(lambda: bool(one.seen))
+    assert stopped(one) == {"t", "u", "v", "w", "x"}
+    assert short(one.seen) == ["rest insert 1"]
+
+
+@pytest.mark.parametrize("log_format", ["MIXED", "STATEMENT"])
+def test_temporary_tables_hide_captured_ones(
+    shop: Shop, follow: Callable[..., Capture], log_format: str
+) -> None:
+    """What a session says of its own table of that name is not of the captured one; what it says
+    of others is, also where the server flags it as if it were not, and once its table is gone."""
+    shop.run(
+        "CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE u (id INT PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)", "INSERT INTO u VALUES (1)",
+        "CREATE PROCEDURE p() BEGIN INSERT INTO t (id) VALUES (5); TRUNCATE TABLE u; END",
+    )  # fmt: skip
+    one = follow()
+    one.caught_up()
+    before = len(one.seen)
+    with shop.server.connect(shop.name) as session, session.cursor() as cursor:
+
+        def run(*statements: str) -> None:
+            for statement in statements:
+                cursor.execute(statement)
+            # A crash at any of these places.
+            one.caught_up(reopen_each=1)
+
+        run(f"SET SESSION binlog_format = {log_format}", "CREATE TEMPORARY TABLE t (id INT)")
+        run("INSERT INTO t VALUES (2)", "ALTER TABLE t ADD a INT", "TRUNCATE TABLE t")
+        shop.run("INSERT INTO t VALUES (3)")
+        run("DROP TABLE t", "CREATE TEMPORARY TABLE x (id INT)", "ALTER TABLE x RENAME t")
+        if shop.server.is_mariadb:
+            run("RENAME TABLE t TO y", "RENAME TABLE y TO t")
+        run("DELETE FROM t", "ALTER TABLE t DROP id, ADD b INT, ADD id INT")
+        assert short(one.seen[before:]) == ["t insert 3"]
+        run("CALL p()")
+        assert short(one.seen[before:]) == ["t insert 3", "u truncate"]
+    shop.run("ALTER TABLE t ADD c INT", "TRUNCATE TABLE t")
+    one.caught_up()
+    assert short(one.seen[before + 2 :]) == ["t schema id c", "t truncate"]
+    assert not stopped(one)
+    assert not [name for name in one.told.pieces if name.startswith("hidden")]
+
+
+def test_temporary_tables_end_with_the_server(shop: Shop, follow: Callable[..., Capture]) -> None:
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY)")
+    one = follow()
+    one.caught_up()
+    session = shop.server.connect(shop.name)
+    with session.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_format = STATEMENT")
+        cursor.execute("CREATE TEMPORARY TABLE t (id INT)")
+    one.until(lambda: any(name.startswith("hidden") for name in one.told.pieces))
+    shop.server.restart("kill")
+    one.caught_up()
+    one.until(lambda: not any(name.startswith("hidden") for name in one.told.pieces))

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from connectors.mysql.check import check
 from connectors.mysql.source import UNREAD_S_MAX
 from ensign_core.change import Op
 from tests.integration.conftest import Shop
@@ -238,3 +239,47 @@ def test_source_that_nobody_reads_keeps_no_statement_waiting(
         assert time.monotonic() - began < UNREAD_S_MAX + 5
     one.caught_up()
     assert len(state(one.seen)) == 500
+
+
+def test_two_tables_of_one_joined_name(shop: Shop, follow: Callable[..., Capture]) -> None:
+    """Names with dots: the first has the name, and nothing of the second comes under it."""
+    first, second = f"`{shop.name}`.`e.f`", f"`{shop.name}.e`.f"
+    name = f"{shop.name}.e.f"
+    one = follow(tables=[f"{shop.name}.*"])
+    try:
+        run(shop, f"CREATE DATABASE `{shop.name}.e`", f"CREATE TABLE {first} (id INT PRIMARY KEY)",
+            f"INSERT INTO {first} VALUES (1)", f"CREATE TABLE {second} (a INT, id INT PRIMARY KEY)",
+            f"INSERT INTO {second} VALUES (1, 2)")  # fmt: skip
+        one.caught_up()
+        assert [e.new for e in one.seen] == [{"id": "1"}]
+        findings = [f for f in check(one.config, "test") if f.code == "mysql.name_taken"]
+        assert [f"{shop.name}.e" in f.sentence for f in findings] == [True]
+        run(shop, f"INSERT INTO {second} VALUES (3, 4)", f"ALTER TABLE {second} DROP a",
+            f"TRUNCATE TABLE {second}", f"INSERT INTO {first} VALUES (5)",
+            f"DROP TABLE {second}", f"CREATE TABLE {second} (b INT)",
+            f"RENAME TABLE {second} TO `{shop.name}.e`.g",
+            f"INSERT INTO {first} VALUES (6)")  # fmt: skip
+        one.until(lambda: len(one.of(name)) >= 3)
+        assert [e.new for e in one.of(name)] == [{"id": "1"}, {"id": "5"}, {"id": "6"}]
+        told = one.told.facts["warnings"]
+        assert isinstance(told, tuple | list)
+        assert [w.code for w in told] == ["mysql.name_taken"]
+    finally:
+        run(shop, f"DROP DATABASE `{shop.name}.e`")
+
+
+def test_a_stopped_table_with_a_dot_goes_on(shop: Shop, follow: Callable[..., Capture]) -> None:
+    """What it is now is asked for by the right names, wherever the dots are."""
+    run(shop, "CREATE TABLE `e.f` (id INT PRIMARY KEY)", f"CREATE DATABASE `{shop.name}.e`",
+        f"CREATE TABLE `{shop.name}.e`.g (id INT PRIMARY KEY)")  # fmt: skip
+    try:
+        one = follow(tables=[f"{shop.name}.*"])
+        one.open()
+        tables = one.source._started.tables  # type: ignore[union-attr]  # it is open
+        for name in (f"{shop.name}.e.f", f"{shop.name}.e.g"):
+            tables.forget(name)
+            tables.resume(name)
+            assert tables.structures[name].columns[0].name == "id"
+    finally:
+        one.close()
+        run(shop, f"DROP DATABASE `{shop.name}.e`")

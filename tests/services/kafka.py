@@ -264,6 +264,13 @@ class KafkaServer:
     ) -> None:
         wanted = NewTopic(name, partitions, 1, config=dict(config or {}))
         _done(self.admin.create_topics([wanted]))
+        wait_until(lambda: self._led(name) == partitions, ANSWER_S_MAX, 0.02)
+
+    def _led(self, name: str) -> int:
+        """How many partitions of a topic the broker knows a leader of: some moments after it has
+        said that the topic is made."""
+        found = self.admin.list_topics(timeout=ANSWER_S_MAX).topics.get(name)
+        return sum(one.leader >= 0 for one in found.partitions.values()) if found else 0
 
     def delete_topic(self, name: str) -> None:
         _done(self.admin.delete_topics([name]))

@@ -124,7 +124,11 @@ EVENTS: list[tuple[Value, Value, object]] = [
     (b"{broken", "application/json", "{broken"),
     (b"NaN", "application/json", "NaN"),
     (b"9" * 5000, "application/json", "9" * 5000),
-    (b'{"a":1}', None, '{"a":1}'),
+    (b' {"a":1}', None, {"a": 1}),
+    (b"[1,\n2]", None, [1, 2]),
+    (b"{broken", None, "{broken"),
+    (b"1", None, "1"),
+    (b'{"a":1}', "text/plain", '{"a":1}'),
     ("grüße".encode(), "text/plain", "grüße"),
     (b"\xff", "text/plain", {"base64": "/w=="}),
     (b"abc", "application/octet-stream", {"base64": "YWJj"}),
@@ -184,7 +188,7 @@ def test_raw_is_the_data_of_events_only() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_change_of_structure_has_no_line(name: str) -> None:
-    for op in (Op.SCHEMA, Op.BEGIN, Op.COMMIT):
+    for op in (Op.SCHEMA, Op.BEGIN, Op.COMMIT, Op.REMOVED):
         assert formatter(name).lines(batch_of(op, b"")).texts == []
     assert formatter(name).lines(Batch()).texts == []
 

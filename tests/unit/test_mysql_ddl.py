@@ -44,8 +44,8 @@ MEANINGS: dict[str, ddl.Statement] = {
         T, (Edit("charset", "utf8mb3"),)
     ),
     "ALTER DATABASE x CHARACTER SET latin1": ddl.Nothing(),
-    "CREATE TEMPORARY TABLE t (a INT)": ddl.Nothing(),
-    "DROP TEMPORARY TABLE IF EXISTS t": ddl.Nothing(),
+    "CREATE TEMPORARY TABLE t (a INT)": ddl.Temporary((("d", "t"),)),
+    "DROP TEMPORARY TABLE IF EXISTS t": ddl.Temporary((("d", "t"),), dropped=True),
     "DROP VIEW t": ddl.Nothing(),
     "CREATE DEFINER=`x`@`%` TRIGGER y BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1": ddl.Nothing(),
     "CREATE UNIQUE INDEX i ON t (a)": ddl.Nothing(),

@@ -108,7 +108,8 @@ def _data(value: bytes, mimetype: str | None) -> str:
     if text.startswith('{"base64":') and text == f'{{"base64":"{base64_text(value)}"}}':
         kind = mimetype or "application/octet-stream"
         return f'"datacontenttype":{quote(kind)},"data_base64":"{base64_text(value)}"'
-    if text.encode() == quote(_text(value)).encode() and not (mimetype or "").startswith("text/"):
+    kind = mimetype or "application/json"
+    if text == quote(_text(value)) and not (mimetype or "").startswith("text/"):
         # Text, whatever its publisher took it for.
-        mimetype = "text/plain"
-    return f'"datacontenttype":{quote(mimetype or "text/plain")},"data":{text}'
+        kind = "text/plain"
+    return f'"datacontenttype":{quote(kind)},"data":{text}'

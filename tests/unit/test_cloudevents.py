@@ -74,6 +74,8 @@ def test_each_op_is_an_event(op: Op) -> None:
           "data": {"a": 1}}),
         ([None, b"text", None, None, None],
          {"type": "ensign.event", "datacontenttype": "text/plain", "data": "text"}),
+        ([None, b'{"a":1}', None, None, None],
+         {"type": "ensign.event", "datacontenttype": "application/json", "data": {"a": 1}}),
         ([b"\xff", b"{", None, "application/json", ""],
          {"type": "ensign.event", "datacontenttype": "text/plain", "data": "{"}),
         ([None, b"\xff\x00", None, None, None],

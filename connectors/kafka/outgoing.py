@@ -60,11 +60,13 @@ class Outgoing:
         )  # fmt: skip
 
     def with_tombstones(self) -> Outgoing:
-        """With a message without value behind each that is a delete and has a key."""
+        """With a message without value behind each that is a delete, has a key, and is not such a
+        message itself."""
+        columns = zip(self.deletes, self.keys, self.values, strict=True)
         twice = [
             place
-            for place, (gone, key) in enumerate(zip(self.deletes, self.keys, strict=True))
-            for _ in range(2 if gone and key is not None else 1)
+            for place, (gone, key, value) in enumerate(columns)
+            for _ in range(2 if gone and key is not None and value is not None else 1)
         ]
         values = list(map(self.values.__getitem__, twice))
         for at in range(1, len(twice)):
@@ -77,6 +79,11 @@ class Outgoing:
             self.partitions and list(map(self.partitions.__getitem__, twice)),
             self.timestamps and list(map(self.timestamps.__getitem__, twice)),
         )  # fmt: skip
+
+    def without_tombstones(self) -> Outgoing:
+        """Without those that only say that a key is gone, such as a changed key's old one."""
+        columns = zip(self.deletes, self.values, strict=True)
+        return self.picked([value is not None or not gone for gone, value in columns])
 
     def too_large(self, batch_bytes_max: int) -> list[int]:
         """Places of the messages that alone make a batch larger than that, before compression."""
@@ -94,17 +101,25 @@ class Outgoing:
         ]
 
 
+CONTENT_TYPES: Final = {
+    "cloudevents": {"content-type": "application/cloudevents+json; charset=UTF-8"}
+}
+"""Headers by which readers tell what a format is ("Kafka Protocol Binding for CloudEvents")."""
+
+
 def composer(config: KafkaSinkConfig) -> Callable[[Batch], Outgoing]:
     """What makes the messages of a sink's batches, one after the other."""
     if config.format == "raw":
         return raw_messages
     form = formatter(config.format)
-    common: Headers = [(name, text.encode()) for name, text in config.headers.items()]
+    given = {**CONTENT_TYPES.get(config.format, {}), **config.headers}
+    common: Headers = [(name, text.encode()) for name, text in given.items()]
 
     def composed(batch: Batch) -> Outgoing:
         found = form.messages(batch)
         out = Outgoing(found.keys, found.values, found.indexes, found.deletes)
         if config.key == "none":
+            out = out.without_tombstones()
             out.keys, out.deletes = [None] * len(out), bytes(len(out))
         if config.identity_headers:
             topic = batch.topic.encode()

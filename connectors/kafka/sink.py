@@ -104,9 +104,10 @@ class KafkaSink:
 
     def _ready(self, batch: Batch, topic: str, facts: TopicFacts, out: Outgoing) -> Outgoing:
         """The messages as this topic takes them."""
-        wanted = self._config.tombstones
-        if (facts.compacted if wanted == "auto" else wanted) and 1 in out.deletes:
-            out = out.with_tombstones()
+        if 1 in out.deletes:
+            wanted = self._config.tombstones
+            kept = facts.compacted if wanted == "auto" else wanted
+            out = out.with_tombstones() if kept else out.without_tombstones()
         if out.partitions and max(out.partitions) >= facts.partitions:
             # Where the target has the partition, else by the key.
             out.partitions = [

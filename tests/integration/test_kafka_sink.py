@@ -14,7 +14,7 @@ from connectors.kafka import KafkaSinkConfig
 from connectors.kafka.outgoing import batch_bytes
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.sink_check import check
-from ensign_core.change import Batch, BatchBuilder, Column, Op, event_schema
+from ensign_core.change import Batch, BatchBuilder, Column, Op, Tx, event_schema
 from ensign_core.errors import EnsignError
 from ensign_core.formats import formatter
 from ensign_core.rows import new_image
@@ -173,6 +173,22 @@ def test_tombstones_follow_deletes(
         (b'{"id":1}', False), (b'{"id":2}', False), (b'{"id":1}', False), *tombstone,
         (b'{"id":3}', False),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("tombstones", [True, False])
+@pytest.mark.parametrize("name", ["flat", "cloudevents"])
+def test_a_changed_key_leaves_nothing_of_the_old_one(
+    kafka: KafkaServer, name: str, tombstones: bool
+) -> None:
+    moved = b"O" + new_image(["1", "tea"])[1:] + new_image(["2", "tea"])
+    builder = BatchBuilder().begin(Tx("7", "0/1", 1_700_000_000_000_000))
+    builder.add(Op.UPDATE, ORDERS, moved)
+    batch = placed(builder, "shop.orders", 0)
+    found = deliver(kafka, kafka.new_topic(), batch, format=name, tombstones=tombstones)
+    kinds = [(record.key, record.value is None) for record in found]
+    assert kinds == [*[(b'{"id":1}', True)] * tombstones, (b'{"id":2}', False)]
+    says = ("content-type", b"application/cloudevents+json; charset=UTF-8")
+    assert all((says in record.headers) is (name == "cloudevents") for record in found)
 
 
 def test_topics_are_made_as_the_options_say(kafka: KafkaServer) -> None:

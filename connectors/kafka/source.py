@@ -137,10 +137,14 @@ class KafkaSource:
 
     def caught_up(self) -> bool:
         # What a partition is gone with, or moved past, is no end to wait for.
-        return not self._moved and all(
+        done = not self._moved and all(
             self._nexts.get(name, {}).get(number, target) >= target
             for (name, number), target in self._targets.items()
         )
+        if done:
+            # Nobody may ask it to read again.
+            self._context.progress(position=position.shown(self._places))
+        return done
 
     def close(self) -> None:
         consumer, self._consumer = self._consumer, None

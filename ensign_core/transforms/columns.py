@@ -18,7 +18,7 @@ from ensign_core.config.transforms import (
 )
 from ensign_core.errors import EnsignError
 from ensign_core.rows import edit
-from ensign_core.transforms.transform import Transform, matching, unknown_column
+from ensign_core.transforms.transform import Transform, key_only, matching, unknown_column
 
 
 class Shape(NamedTuple):
@@ -86,7 +86,7 @@ class Renaming(Reshaping):
     def plan(self, schema: Schema) -> Shape:
         _check_table(schema)
         missing = self._names.keys() - {column.name for column in schema.columns}
-        if missing:
+        if missing and not key_only(schema):
             raise unknown_column(min(missing), schema)
         columns = tuple(
             column._replace(name=self._names.get(column.name, column.name))

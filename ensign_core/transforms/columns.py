@@ -112,7 +112,9 @@ class Replacing(Reshaping):
             case MaskConfig():
                 self._edit = config.text.encode()
             case HashConfig():
-                self._edit = _hashing(config.key.get_secret_value().encode())
+                self._edit = _hashing(
+                    config.key.get_secret_value().encode("utf-8", "surrogateescape")
+                )
             case TruncateConfig():
                 self._edit = config.characters_max
 
@@ -127,6 +129,13 @@ class Replacing(Reshaping):
         return Shape(replace(schema, columns=columns), rows)
 
     def _replaced(self, column: Column, schema: Schema) -> Column:
+        if column.key and not callable(self._edit):
+            raise EnsignError(
+                "transform.key_replaced",
+                f"A transform gives rows of {schema.name} the same {column.name}, which is of the "
+                "key.",
+                "Hash it, which keeps keys apart, or leave it out with `drop` and `keyless: true`.",
+            )
         if _is_event(schema) and column.logical not in ("text", "bytes", "payload"):
             raise EnsignError(
                 "transform.event_columns",

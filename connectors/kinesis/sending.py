@@ -32,15 +32,19 @@ others that speak its protocol took 5, and two requests cost the same as one twi
 KEY_RECORDS_MAX: Final = 500
 """Records of one key that wait: each takes a round trip, so they say how long a flush may take."""
 
+KEY_BYTES: Final = 900
+RECORD_BYTES: Final = 60
+"""What the queue of a key takes in memory, and a record in it, beside key and data."""
+
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
 """How long a key waits whose record was refused: doubled each time."""
 
 
 class Sender:
-    """The records of one stream that wait or are under way. Used by the sink's thread only (I1);
-    ``executor``'s threads make requests and nothing else. ``waiting`` is told how many keys wait
-    after a refusal whenever that changes."""
+    """The records of one stream that wait or are under way, and ``bytes``, the memory that they
+    take. Used by the sink's thread only (I1); ``executor``'s threads make requests and nothing
+    else. ``waiting`` is told how many keys wait after a refusal whenever that changes."""
 
     def __init__(
         self, service: Service, stream: str, record_bytes_max: int, executor: Executor,
@@ -68,8 +72,9 @@ class Sender:
         if queue is None:
             queue = self._queues[key] = deque()
             self._ready.append(key)
+            self.bytes += KEY_BYTES + len(key)
         queue.append(data)
-        self.bytes += len(data)
+        self.bytes += RECORD_BYTES + len(data)
         if len(queue) > KEY_RECORDS_MAX:
             self._long.add(key)
 
@@ -134,13 +139,14 @@ class Sender:
         self._stuck_since_s = None
         self._refused.pop(key, None)
         queue = self._queues[key]
-        self.bytes -= len(queue.popleft())
+        self.bytes -= RECORD_BYTES + len(queue.popleft())
         if len(queue) <= KEY_RECORDS_MAX:
             self._long.discard(key)
         if queue:
             self._ready.append(key)
         else:
             del self._queues[key]
+            self.bytes -= KEY_BYTES + len(key)
 
     def _rest(self, key: str, code: str) -> None:
         """Leave a key alone for a while whose record was refused. What is pacing is waited out

@@ -14,9 +14,13 @@ from ensign_core.crypto import DataKey, KeyRing, Opener
 from ensign_core.engine import Engine, Stored
 from ensign_core.errors import EnsignError
 
+SCHEMAS_MAX = 16_384
+"""Schemas that are remembered. A table has few; each record of JSON may have its own."""
+
 
 class Vault:
-    """Opens frames, schemas and positions. Shared between threads: its caches only ever grow."""
+    """Opens frames, schemas and positions. Shared between threads: what its caches have lost is
+    looked up, or stored where it lies already, once more."""
 
     def __init__(self, engine: Engine, keys: KeyRing) -> None:
         self.engine = engine
@@ -77,7 +81,7 @@ class Vault:
             if box is None:
                 raise frame.damaged("names a schema that is not stored")
             schema = decode_schema(self.keys.open_record(box, _about_schema(schema_id)))
-            self._schemas[schema_id] = schema
+            self.remember([schema])
         return schema
 
     def unknown(self, schemas: Sequence[Schema]) -> list[Schema]:
@@ -85,6 +89,8 @@ class Vault:
         return [schema for schema in schemas if schema.id not in self._schemas]
 
     def remember(self, schemas: Sequence[Schema]) -> None:
+        if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
+            self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
 
 

@@ -11,7 +11,7 @@ the record's key. A tombstone is nothing to store: the delete was there before i
   which are the very text; a null has the type that the column had last.
 - The placeholder of an unchanged value is an unchanged value.
 - The table's name is the source's ``db``, ``schema`` and ``table`` (or ``collection``, whose rows
-  are JSON in a string), else the topic's.
+  are JSON in a string, of the key ``_id``), else the topic's.
 - The transaction is the source's: ``txId``, ``gtid``, or its place; ``lsn``, file and ``pos``, or
   whatever place the connector has. The row's place in it is known where Debezium was told to
   provide transaction metadata.
@@ -96,13 +96,17 @@ class DebeziumDecoder:
         source = source_of(topic, block, op, transaction)
         if op == Op.MESSAGE:
             return _message(source, envelope["message"])
-        types = None if schema is None else self._types(schema, source)
+        # MongoDB's rows are JSON in a string: their schema says nothing of them.
+        typed = schema is not None and source.connector != "mongodb"
+        types = self._types(schema, source) if schema is not None and typed else None
         if op == Op.TRUNCATE:
             table = self._table(topic, source.name)
             found = table.schema or self._columns(table, source, types, _Images(None, None), ())
             return Row(op, found, b"", source.tx, source.ordinal)
         of_key = _key(key)
         images = _Images(_image(envelope["before"]), _image(envelope["after"]))
+        if source.connector == "mongodb":
+            of_key, images = _documents(of_key, images)
         images = _complete(op, images, of_key)
         names = tuple(dict.fromkeys(n for image in images if image for n in image[0]))
         key_names = tuple(name for name in of_key[0] if name in (types or names))
@@ -209,6 +213,31 @@ def _complete(op: Op, images: _Images, key: Members) -> _Images:
     elif images.after is None:
         raise fault("not_debezium")
     return images
+
+
+def _documents(key: Members, images: _Images) -> tuple[Members, _Images]:
+    """Key and documents of MongoDB with one column for the key, ``_id``. The key is a field ``id``
+    whose text is the document's ``_id`` in JSON, written otherwise than in the document (a long is
+    a plain number): the key's is taken for both, so that a delete has the key of its insert."""
+    kind, text = values_of(key)["id"]
+    if kind != _STRING:
+        return key, images
+    found = members_of(b'{"_id":' + text + b"}")
+    if len(found[0]) != 1:
+        raise fault("not_debezium")
+    return found, _Images(*(image and _with_id(image, found) for image in images))
+
+
+def _with_id(image: Members, key: Members) -> Members:
+    names, kinds, texts = image
+    if "_id" not in names:
+        return image
+    at = names.index("_id")
+    return (
+        names,
+        kinds[:at] + key[1] + kinds[at + 1 :],
+        [*texts[:at], *key[2], *texts[at + 1 :]],
+    )
 
 
 def _field_types(schema: bytes, *, postgres: bool) -> _Typed:

@@ -225,12 +225,13 @@ def _zoned(kind: int, text: bytes) -> str:
     date = f"{number if number > 0 else 1 - number:04}-{day}"
     shown = (fraction or "").rstrip("0")
     behind = f".{shown}" if shown else ""
-    moment_us = epoch_us(f"{date} {clock}{behind[:7]}{'+00' if offset == 'Z' else offset}{era}")
+    moment_us = epoch_us(f"{date} {clock}{'+00' if offset == 'Z' else offset}{era}")
     if offset == "Z":
         return f"{date} {clock}{behind}+00{era}"
+    # An offset is of whole minutes and leaves the fraction as it is, whatever its digits.
     days, us = divmod(moment_us, DAY_US)
     day, era = _day(days)
-    return f"{day} {iso_time(us)}+00{era}"
+    return f"{day} {iso_time(us)}{behind}+00{era}"
 
 
 def _mysql_zoned(kind: int, text: bytes) -> str:

@@ -28,6 +28,9 @@ from ensign_core.transforms import Chain, remaining
 
 HEARTBEAT_S = 1.0
 
+TOPICS_MAX = 16_384
+"""Schemas whose topics are remembered."""
+
 SMALL_BYTES = 1 << 16
 SMALL_EVERY_S = 0.003
 """Under a steady stream of small transactions, small batches are read at most this often: a sync
@@ -185,6 +188,8 @@ class Ingest(Part):
     def _topic(self, schema: Schema) -> str:
         topic = self._topics.get(schema)
         if topic is None:
+            if len(self._topics) >= TOPICS_MAX:
+                self._topics.clear()
             topic = self._topics[schema] = self._topic_of(schema)
         return topic
 

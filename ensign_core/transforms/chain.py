@@ -27,7 +27,7 @@ from ensign_core.transforms.function import Function
 from ensign_core.transforms.outbox import Outbox
 from ensign_core.transforms.pieces import change_at, cut, joined, removed
 from ensign_core.transforms.routing import Route
-from ensign_core.transforms.transform import Transform
+from ensign_core.transforms.transform import MisfitError, Transform
 
 SetAside = Callable[[Change, EnsignError], None]
 
@@ -37,7 +37,8 @@ class Chain:
 
     ``set_aside`` takes an event that a transform failed for, as it was before the first of them;
     ``waits`` says of an error that time mends it: then no event is to blame, and it is raised, as
-    is an error for a schema that does not fit the config. Raises ``transform.python_missing``.
+    is an error for a table's schema that does not fit the config. Raises
+    ``transform.python_missing``.
     """
 
     def __init__(
@@ -64,16 +65,14 @@ class Chain:
         """What ``transform`` makes of ``batch``, whose events are those of ``origin`` from ``at``
         on. If it fails, its halves are tried: the poison is found in few steps however many events
         there are, and only it is set aside."""
-        plans = transform.plans(batch, _used(batch))
-        try:
-            return transform.apply(batch, plans)
-        except Exception as error:  # noqa: BLE001 - code of the user's may be in it
-            fault = _classified(transform, error)
-            if transform.on_error == "stop" or self._waits(fault):
-                raise fault from None
+        made = _made_of(transform, batch)
+        if isinstance(made, Batch):
+            return made
+        if transform.on_error == "stop" or self._waits(made):
+            raise made
         if len(batch) == 1:
             if batch.ops[0] != Op.REMOVED:
-                self._set_aside(change_at(origin, at), fault)
+                self._set_aside(change_at(origin, at), made)
             return removed(batch)
         middle = len(batch) // 2
         parts = []
@@ -83,10 +82,23 @@ class Chain:
         return joined(batch, parts)
 
 
+def _made_of(transform: Transform[Any], batch: Batch) -> Batch | EnsignError:
+    """What a transform makes of a batch, or why it fails for an event of it."""
+    try:
+        plans = transform.plans(batch, _used(batch))
+    except MisfitError as misfit:
+        return misfit.fault
+    try:
+        return transform.apply(batch, plans)
+    except Exception as error:  # noqa: BLE001 - code of the user's may be in it
+        return _classified(transform, error)
+
+
 def _used(batch: Batch) -> Callable[[int], bool]:
     """Whether a schema of the batch has an event that was not taken out."""
     if Op.REMOVED not in batch.ops:
-        return lambda _schema_id: True
+        # A piece of a batch has the schemas of all of it.
+        return frozenset(batch.schema_ids).__contains__
     removed_op = int(Op.REMOVED)
     pairs = zip(batch.ops, batch.schema_ids, strict=True)
     return {schema_id for op, schema_id in pairs if op != removed_op}.__contains__

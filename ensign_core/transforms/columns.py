@@ -18,7 +18,7 @@ from ensign_core.config.transforms import (
 )
 from ensign_core.errors import EnsignError
 from ensign_core.rows import edit
-from ensign_core.transforms.transform import Transform, matching, unknown_column
+from ensign_core.transforms.transform import Transform, key_only, matching, unknown_column
 
 
 class Shape(NamedTuple):
@@ -86,7 +86,7 @@ class Renaming(Reshaping):
     def plan(self, schema: Schema) -> Shape:
         _check_table(schema)
         missing = self._names.keys() - {column.name for column in schema.columns}
-        if missing:
+        if missing and not key_only(schema):
             raise unknown_column(min(missing), schema)
         columns = tuple(
             column._replace(name=self._names.get(column.name, column.name))
@@ -112,7 +112,9 @@ class Replacing(Reshaping):
             case MaskConfig():
                 self._edit = config.text.encode()
             case HashConfig():
-                self._edit = _hashing(config.key.get_secret_value().encode())
+                self._edit = _hashing(
+                    config.key.get_secret_value().encode("utf-8", "surrogateescape")
+                )
             case TruncateConfig():
                 self._edit = config.characters_max
 
@@ -127,6 +129,13 @@ class Replacing(Reshaping):
         return Shape(replace(schema, columns=columns), rows)
 
     def _replaced(self, column: Column, schema: Schema) -> Column:
+        if column.key and not callable(self._edit):
+            raise EnsignError(
+                "transform.key_replaced",
+                f"A transform gives rows of {schema.name} the same {column.name}, which is of the "
+                "key.",
+                "Hash it, which keeps keys apart, or leave it out with `drop` and `keyless: true`.",
+            )
         if _is_event(schema) and column.logical not in ("text", "bytes", "payload"):
             raise EnsignError(
                 "transform.event_columns",

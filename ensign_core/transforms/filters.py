@@ -20,7 +20,7 @@ from ensign_core.errors import EnsignError
 from ensign_core.rows import edit
 from ensign_core.transforms import operations
 from ensign_core.transforms.pieces import events_by_schema
-from ensign_core.transforms.transform import Transform, unknown_column
+from ensign_core.transforms.transform import Transform, key_only, unknown_column
 from ensign_core.transforms.typed import Kind, moment, type_of
 
 Values = list[Any]
@@ -57,6 +57,11 @@ class Rows:
             found = self._columns[place] = values, set(unknown)
             self.unknown |= found[1]
         return found
+
+    def missing(self) -> Values:
+        """The values of a column that the schema lacks: none of them is known."""
+        self.unknown.update(range(len(self.events)))
+        return [None] * len(self.events)
 
     def name(self, name: str) -> str | None:
         """``_topic`` and the like."""
@@ -167,6 +172,8 @@ class _Compiler:
             )
         if name in _NAMES:
             return Typed("text", lambda rows: [rows.name(name)] * len(rows.events))
+        if key_only(schema):
+            return Typed("null", Rows.missing)
         raise unknown_column(name, schema)
 
     def _logical(self, term: Term) -> Evaluate:
@@ -235,10 +242,14 @@ class _Compiler:
         value, wanted = self.typed(term.of[0]), term.of[1].value
         if wanted is not None and value.kind not in ("boolean", "null"):
             raise _mismatch(self._schema, f"asks whether a {value.kind} is true or false")
-        places = {self._places[name] for name in term.columns() if name in self._places}
+        names = set(term.columns())
+        places = {self._places[name] for name in names if name in self._places}
+        lacking = not names.issubset((*self._places, *_NAMES, "_op"))
         schema = self._schema
 
         def evaluate(rows: Rows) -> Values:
+            if lacking:
+                return rows.missing()
             found = [one is wanted for one in value.values(rows)]
             unknown = set().union(*(rows.column(schema, place)[1] for place in places))
             for place in unknown:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 import os
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from ensign_core.change import Batch, Op, Schema
+from ensign_core.config.topics import route_fault
 from ensign_core.config.transforms import PythonConfig
 from ensign_core.errors import EnsignError, unexpected
 from ensign_core.rows import edit
@@ -52,8 +54,20 @@ class Function(Transform[bool]):
         return joined(batch, parts)
 
     def _called(self, batch: Batch) -> Batch:
-        given = replace(batch, runs=list(batch.runs), schemas=list(batch.schemas))
-        found: Any = self._function(given)
+        # Whatever it does to what it got, the batch stays as it was for its dead letters.
+        given = replace(
+            batch, schema_ids=array("H", batch.schema_ids), ends=array("I", batch.ends),
+            runs=list(batch.runs), schemas=list(batch.schemas), routes=list(batch.routes),
+        )  # fmt: skip
+        try:
+            found: Any = self._function(given)
+        except SystemExit:
+            # It would end the thread, and nobody would know why.
+            raise EnsignError(
+                "transform.python_failed",
+                f"The function {self._path} asked Python to exit.",
+                "Let it raise an exception of another kind.",
+            ) from None
         fault = _fault(batch, found)
         if fault is not None:
             raise EnsignError(
@@ -76,6 +90,10 @@ def _fault(batch: Batch, found: object) -> str | None:
         return "it has another number of events"
     if found.routes and len(found.routes) != len(found.schemas):
         return "it has not one route per schema"
+    if not all(isinstance(route, str) for route in found.routes) or any(
+        route and route_fault(route, ()) for route in found.routes
+    ):
+        return "it has a route that is no topic's name"
     if any(op not in _OPS for op in set(found.ops)):
         return "it has an op that is none"
     try:
@@ -103,7 +121,7 @@ def imported(path: str) -> Callable[[Batch], object]:
         sentence = f"The module of the function {path} is not there, or imports one that is not."
     except AttributeError:
         sentence = f"The module of the function {path} has no such function."
-    except Exception as error:  # noqa: BLE001 - code of the user's
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the user's
         sentence = f"Importing {path} failed. {unexpected(error).sentence}"
     else:
         if callable(found):

@@ -56,15 +56,27 @@ def within(values: Values, among: Collection[object], null: bool) -> Values:
 
 def like(pattern: str, escape: str, *, fold: bool) -> re.Pattern[str]:
     """A pattern of LIKE: ``%`` any text, ``_`` any character, and what follows the escape character
-    itself."""
-    parts: list[str] = []
+    itself.
+
+    What stands between two ``%`` is looked for once, at the first place where it is, for what
+    follows may be anywhere behind: with each place tried, a long text would take its length
+    squared, or worse.
+    """
+    between = [""]
     chars = iter(pattern)
     for char in chars:
         if char == escape:
-            parts.append(re.escape(next(chars, escape)))
+            between[-1] += re.escape(next(chars, escape))
+        elif char == "%":
+            between.append("")
         else:
-            parts.append({"%": ".*", "_": "."}.get(char) or re.escape(char))
-    return re.compile("".join(parts), re.DOTALL | (re.IGNORECASE if fold else 0))
+            between[-1] += "." if char == "_" else re.escape(char)
+    first, *middle = between
+    last = middle.pop() if middle else None
+    found = first + "".join(f"(?>.*?{part})" for part in middle if part)
+    if last is not None:
+        found += f".*{last}"
+    return re.compile(found, re.DOTALL | (re.IGNORECASE if fold else 0))
 
 
 def matched(values: Values, pattern: re.Pattern[str]) -> Values:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ensign_core.broker import Broker, Event, Reader
+from ensign_core.broker import Broker, Event, Reader, vault
 from ensign_core.change import Batch, BatchBuilder, Column, Op, Position, Schema, Stage, Tx
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode, new_image
@@ -66,6 +66,24 @@ def test_what_is_published_is_read(broker: Broker) -> None:
     info = broker.topic("t")
     assert (info.events, info.first_offset, info.next_offset, info.state) == (3, 0, 3, "ready")
     assert len(info.key_ids) == 1
+
+
+def test_schemas_without_end_take_no_memory_without_end(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault, "SCHEMAS_MAX", 7)
+    names = [f"member{n}" for n in range(10)] * 2
+    writer = broker.writer("p")
+    for name in names:
+        builder = BatchBuilder()
+        schema = Schema("t", (("topic", "t"),), (Column(name, "string", "text"),))
+        builder.add(Op.INSERT, schema, new_image(["x"]))
+        writer.append([("t", builder.take(None))])
+    assert len(broker._vault._schemas) <= 7
+    with broker.reader(["t"]) as reader:
+        found = [change.schema.columns[0].name for b in reader.fetch() for change in b]
+    assert found == names
+    assert len(broker._vault._schemas) <= 7
 
 
 def test_topics_are_made_listed_and_deleted(broker: Broker) -> None:

@@ -217,6 +217,39 @@ def test_rows_of_mongodb_are_json_in_a_string() -> None:
     assert decode(row.body[1:]) == ["7", '{"a":1}']
 
 
+@pytest.mark.parametrize("schema", [False, True])
+@pytest.mark.parametrize(
+    ("in_key", "in_document", "expected"),
+    [("7", {"$numberLong": "7"}, "7"), ('{"$oid": "5f"}', {"$oid": "5f"}, '{"$oid": "5f"}'),
+     ('"a"', "a", "a")],
+)  # fmt: skip
+def test_a_document_of_mongodb_is_deleted_by_the_key_it_was_inserted_with(
+    in_key: str, in_document: object, expected: str, *, schema: bool
+) -> None:
+    source = {"connector": "mongodb", "db": "shop", "collection": "orders", "ts_ms": 1}
+    document = json.dumps({"a": 1, "_id": in_document})
+    envelopes: list[Any] = [
+        {"before": None, "after": document, "op": "c", "source": source},
+        {"before": None, "after": None, "op": "d", "source": source},
+    ]
+    if schema:
+        of_row = {"type": "string", "name": "io.debezium.data.Json", "field": "after"}
+        fields = {"type": "struct", "fields": [of_row]}
+        envelopes = [{"schema": fields, "payload": envelope} for envelope in envelopes]
+    inserted, deleted = (row_of(envelope, {"id": in_key}) for envelope in envelopes)
+    assert [c.name for c in inserted.schema.columns if c.key] == ["_id"]
+    assert decode(inserted.body[1:]) == ["1", expected]
+    assert deleted.body[:1] == b"K"
+    assert [c.name for c in deleted.schema.columns] == ["_id"]
+    assert decode(deleted.body[1:]) == [expected]
+
+
+def test_a_time_stamp_with_an_offset_keeps_all_digits() -> None:
+    field = {"type": "string", "name": "io.debezium.time.ZonedTimestamp", "field": "v"}
+    row = row_of(with_schema(field, "2024-01-01T01:00:00.1234567+02:00", POSTGRES))
+    assert decode(row.body[1:]) == ["2023-12-31 23:00:00.1234567+00"]
+
+
 GOOD = {"before": None, "after": {"id": 7}, "source": POSTGRES, "op": "c"}
 
 

@@ -12,7 +12,7 @@ from ensign_core.broker import Broker
 from ensign_core.change import Batch, BatchBuilder, Op, Stage, Tx
 from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
-from ensign_core.rows import new_image
+from ensign_core.rows import decode
 from ensign_core.run import retry
 from ensign_core.run.context import Progress, RunContext
 from tests.scripted import (
@@ -219,7 +219,9 @@ def test_other_ops_pass_a_pipeline(broker: Broker, monkeypatch: pytest.MonkeyPat
     server = Server([rows("orders", "a", "b")])
     with Running(
         broker, server, until_caught_up=True,
-        transforms=some(without("b"), {"type": "mask", "columns": ["value"]}),
+        transforms=some(
+                without("b"), {"type": "hash", "columns": ["value"], "key": "sesame" * 3}
+            ),
     ) as running:  # fmt: skip
         assert running.ended() is None
     with broker.reader(["orders"]) as reader:
@@ -227,5 +229,5 @@ def test_other_ops_pass_a_pipeline(broker: Broker, monkeypatch: pytest.MonkeyPat
     assert [change.op for change in found] == [
         Op.BEGIN, Op.INSERT, Op.TRUNCATE, Op.BEGIN, Op.TRUNCATE,
     ]  # fmt: skip
-    assert found[1].body == new_image(["***"])
+    assert len(str(decode(found[1].body[1:])[0])) == 64
     assert {change.schema.columns[0].logical for change in found} == {"text"}

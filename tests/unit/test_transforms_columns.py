@@ -140,6 +140,7 @@ def test_only_the_tables_that_are_named_change() -> None:
         ({"type": "rename", "columns": {"nope": "a"}}, "transform.unknown_column"),
         ({"type": "rename", "columns": {"note": "id"}}, "transform.duplicate_column"),
         ({"type": "truncate", "columns": ["amount"], "characters_max": 1}, "transform.not_text"),
+        ({"type": "mask", "columns": ["id"]}, "transform.key_replaced"),
         ({"type": "hash", "columns": ["nope"], "key": KEY}, "transform.unknown_column"),
     ],
 )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from connectors.kafka.gaps import Gap
+from connectors.kinesis.records import gap_schema
 from ensign_core.change import Column, Op, record_schema
 from ensign_core.errors import EnsignError
+from ensign_core.formats.decoding import decoder
 from ensign_core.rows import ABSENT, Value, new_image
+from ensign_core.transforms.operations import like
 from tests.transforms import (
     ORDERS,
     Event,
@@ -188,6 +193,59 @@ def test_events_without_a_row() -> None:
     ]  # fmt: skip
     assert kept("amount > 10", *events) == [True] * 4
     assert kept("_op IN ('insert', 'update')", *events) == [False, True, True, True]
+
+
+def decoded(*records: tuple[bytes | None, bytes | None]) -> list[Event]:
+    rows = decoder("json")
+    found = [rows.row("t", key, value) for key, value in records]
+    return [(row.op, row.schema, row.body) for row in found if row]
+
+
+@pytest.mark.parametrize("poison", [b'{"id":1,"amount":null}', b'{"id":1}', b'{"amount":"sesame"}'])
+def test_a_record_of_json_that_does_not_fit_is_poison_and_stops_nothing(poison: bytes) -> None:
+    events = decoded((None, poison), (None, b'{"id":2,"amount":5}'), (None, b'{"id":3,"amount":1}'))
+    letters = Letters()
+    where = {"type": "filter", "where": "amount > 1"}
+    found = changed(batch_of(*events), where, letters=letters)
+    assert list(found.ops) == [Op.REMOVED, Op.INSERT, Op.REMOVED]
+    assert [change.index for change, _ in letters] == [0]
+    with pytest.raises(EnsignError, match="transform"):
+        changed(batch_of(*events), where | {"on_error": "stop"}, letters=Letters())
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [("amount > 1", True), ("amount IS NOT NULL", True), ("NOT amount IS NULL", True),
+     ("note LIKE 'a%' AND id = 7", True), ("amount > 1 AND id = 8", False)],
+)  # fmt: skip
+def test_a_delete_of_which_only_the_key_is_known_is_not_guessed(where: str, expected: bool) -> None:
+    assert kept(where, *decoded((b'{"id":7}', None))) == [expected]
+
+
+def test_a_message_that_names_a_gap_passes() -> None:
+    for gap in (Gap("offset_removed", "t", 0, 1, 2).schema(), gap_schema("t")):
+        event: Event = Op.MESSAGE, gap, new_image(["ensign.gap", "{}"])
+        assert kept("key = 'k'", event) == kept("key = 'k'", event, tables=["t*"]) == [True]
+
+
+def test_a_long_text_does_not_stall_like() -> None:
+    assert not keeps("note LIKE '%ab%ba%aab%c'", note="ab" * 500_000)
+    assert keeps("note LIKE '%ab%ba%a%c'", note="ab" * 500_000 + "c")
+
+
+def test_like_against_a_slow_reference() -> None:
+    def meets(pattern: str, text: str) -> bool:
+        if not pattern:
+            return not text
+        if pattern[0] == "%":
+            return any(meets(pattern[1:], text[at:]) for at in range(len(text) + 1))
+        return bool(text) and pattern[0] in ("_", text[0]) and meets(pattern[1:], text[1:])
+
+    patterns = map("".join, product("ab%_", repeat=4))
+    texts = ["".join(text) for size in range(6) for text in product("ab", repeat=size)]
+    for pattern in patterns:
+        matches = like(pattern, "!", fold=False).fullmatch
+        assert [bool(matches(t)) for t in texts] == [meets(pattern, t) for t in texts]
 
 
 def test_messages_and_events() -> None:

@@ -218,6 +218,21 @@ def misplaced(_batch: Batch) -> None:
     return None
 
 
+def meddling(batch: Batch) -> Batch:
+    for index in range(len(batch)):
+        batch.ends[index] = batch.schema_ids[index] = 0
+    batch.routes.append("x")
+    raise ValueError("sesame")
+
+
+def leaving(_batch: Batch) -> Batch:
+    raise SystemExit(0)
+
+
+def straying(batch: Batch) -> Batch:
+    return replace(batch, routes=["a/b"] * len(batch.schemas))
+
+
 def python(name: str, **options: Any) -> dict[str, Any]:
     return {"type": "python", "function": f"{__name__}:{name}", **options}
 
@@ -253,11 +268,20 @@ def test_what_time_mends_is_nobodys_poison() -> None:
     assert letters == []
 
 
-@pytest.mark.parametrize("name", ["dropping", "garbling", "misplaced"])
+@pytest.mark.parametrize("name", ["dropping", "garbling", "misplaced", "straying"])
 def test_what_a_function_must_not_return(name: str) -> None:
     letters = Letters()
     changed(batch_of(insert(order(1))), python(name), letters=letters)
     assert letters.codes == ["transform.python_result"]
+
+
+@pytest.mark.parametrize("name", ["meddling", "leaving"])
+def test_what_a_function_breaks_is_set_aside_whole(name: str) -> None:
+    letters = Letters()
+    events = [insert(order(1)), insert(["7"], table("items", "id"))]
+    changed(batch_of(*events), python(name), letters=letters)
+    assert letters.codes == ["transform.python_failed"] * 2
+    assert [(c.schema, c.body) for c, _ in letters] == [event[1:] for event in events]
 
 
 def test_a_function_sees_only_the_tables_that_are_named() -> None:

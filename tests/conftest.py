@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -20,6 +21,10 @@ from tests.services.postgres import PostgresServer, ends, installations
 
 ROOT = Path(__file__).parents[1]
 EVERY_VERSION = "every_version"
+
+# How long an example takes is the machine's affair: `python -m tests.bench` measures.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -205,7 +205,7 @@ class KafkaSourceConfig(KafkaConnection):
         description="Bytes of events that end a batch; one event may exceed it.",
     )
     batch_events_max: int = Field(
-        default=20_000, ge=1, le=1_000_000, description="Events that one batch holds at most."
+        default=20_000, ge=1, le=65_535, description="Events that one batch holds at most."
     )
     queue_bytes_max: int = Field(
         default=32 << 20,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from connectors.kafka.source import KafkaSource
 from ensign_core.change import Op, Position
 from ensign_core.errors import EnsignError
 from ensign_core.rows import split
@@ -224,6 +225,27 @@ def test_removed_records_are_a_named_gap(kafka: KafkaServer) -> None:
     assert offsets == [(0, 7), (0, 8), (0, 9), *((1, n) for n in range(nexts["1"], 10))]
     with opened(kafka, position_of(rest), topics=topic) as source:
         assert source.caught_up()
+
+
+@pytest.mark.parametrize("batch_events_max", [20_000, 5])
+def test_a_partition_that_is_read_anew_repeats_nothing(
+    kafka: KafkaServer, batch_events_max: int
+) -> None:
+    """What a broker did not know for a moment is fetched again from what comes next, and not what
+    was fetched already and waits to be handed out."""
+    topic = kafka.new_topic()
+    kafka.produce(topic, [Record(b"%d" % n, b"x" * 100) for n in range(200)])
+    given = {"topics": topic, "batch_bytes_max": 1000, "batch_events_max": batch_events_max}
+    with opened(kafka, **given) as source:
+        assert isinstance(source, KafkaSource)
+        batches = some(source, 1)
+        for place in ((topic, 0), (topic, -1), ("unknown", 0)):
+            source._missed.add(place)
+        source._read_anew()
+        batches += caught_up(source)
+        kafka.produce(topic, [Record(b"more", b"")])
+        batches += some(source, 1)
+    assert records(batches) == kafka.consume(topic)
 
 
 def test_a_log_that_ends_before_the_position_was_cut(kafka: KafkaServer) -> None:

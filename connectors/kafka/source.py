@@ -110,6 +110,8 @@ class KafkaSource:
         given = settings(config, {**DEFAULTS, **fetch_kbytes}, FIXED)
         self._consumer = client(Consumer, given, self._reports)
         self._adopt(found, resume is None)
+        # That there was none of the topics yet is a position too: they are not new to the next one.
+        self._moved = self._moved or resume is None
         ends = {
             (name, number): OffsetSpec.latest()
             for name, nexts in self._nexts.items()

@@ -198,12 +198,16 @@ class Delivery:
     def close(self) -> None:
         """Drop what is not delivered. What a broker has received of it may yet be written, in a
         transaction never visibly."""
+        begun, self._begun_s = self._begun_s is not None, None
+        # What it calls back holds it: its threads would live until Python looks for such rings.
+        producer = self.__dict__.pop("_producer", None)
+        if producer is None:
+            return
         try:
-            if self._begun_s is not None:
-                self._begun_s = None
-                self._producer.abort_transaction(CLOSE_S_MAX)
-            self._producer.purge()
-            self._producer.flush(0)
+            if begun:
+                producer.abort_transaction(CLOSE_S_MAX)
+            producer.purge()
+            producer.flush(0)
         except KafkaException:
             return  # it cannot be told to the brokers: the next producer of this id does it
 

@@ -42,6 +42,10 @@ ERRORS: Final[dict[str, tuple[str, str]]] = {
         "No token that the brokers of {where} accept could be had from {token_url}.",
         "Check token_url, client_id, client_secret and scope; the pipeline tries again.",
     ),
+    "producer.restarting": (
+        "The brokers of {where} forgot the producer, which had written nothing for long.",
+        "Nothing to do: the pipeline goes on with a new one.",
+    ),
     "transaction.busy": (
         "Another producer is ending a transaction under the same id.",
         "Nothing to do: the pipeline tries again when that has ended.",
@@ -229,10 +233,12 @@ NUMBERS: Final[dict[int, str]] = {
     35: "version_unsupported",  # UNSUPPORTED_VERSION
     41: "restarting",  # NOT_CONTROLLER
     47: "fenced",  # INVALID_PRODUCER_EPOCH
+    49: "producer.restarting",  # INVALID_PRODUCER_ID_MAPPING
     51: "transaction.busy",  # CONCURRENT_TRANSACTIONS
     53: "transactional_id_unauthorized",  # TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     56: "disk_full",  # KAFKA_STORAGE_ERROR
     58: "authentication_failed",  # SASL_AUTHENTICATION_FAILED
+    59: "producer.restarting",  # UNKNOWN_PRODUCER_ID
     72: "restarting",  # LISTENER_NOT_FOUND
     74: "restarting",  # FENCED_LEADER_EPOCH
     75: "restarting",  # UNKNOWN_LEADER_EPOCH

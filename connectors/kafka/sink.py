@@ -113,14 +113,17 @@ class KafkaSink:
             out.partitions = [
                 number if number < facts.partitions else ANY_PARTITION for number in out.partitions
             ]
+        refused: dict[int, EnsignError] = {}
         for failure, places in self._refused(topic, facts, out):
             if self._config.on_refused == "stop":
                 raise failure
-            indexes = {out.indexes[place] for place in places}
-            for index in sorted(indexes):
-                self._context.dead_letter(_change(batch, index), failure)
-            out = out.picked([index not in indexes for index in out.indexes])
-        return out
+            for place in places:
+                refused.setdefault(out.indexes[place], failure)
+        if not refused:
+            return out
+        for index, failure in sorted(refused.items()):
+            self._context.dead_letter(_change(batch, index), failure)
+        return out.picked([index not in refused for index in out.indexes])
 
     def _refused(
         self, topic: str, facts: TopicFacts, out: Outgoing

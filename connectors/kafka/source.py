@@ -110,6 +110,8 @@ class KafkaSource:
         given = settings(config, {**DEFAULTS, **fetch_kbytes}, FIXED)
         self._consumer = client(Consumer, given, self._reports)
         self._adopt(found, resume is None)
+        # That there was none of the topics yet is a position too: they are not new to the next one.
+        self._moved = self._moved or resume is None
         ends = {
             (name, number): OffsetSpec.latest()
             for name, nexts in self._nexts.items()
@@ -179,8 +181,9 @@ class KafkaSource:
             self._reports.answered()
         if not ends:
             if self._at < len(self._messages):
-                self._refused(self._messages[self._at])
+                message = self._messages[self._at]
                 self._at += 1
+                self._refused(message)
                 if self._gaps:
                     # The position past a gap comes with the message that names it.
                     return self._gap_batch()
@@ -241,8 +244,7 @@ class KafkaSource:
         elif at > end:
             self._meet(Gap("log_truncated", topic, number, at, end))
             self._nexts[topic][number] = end
-        self._consumer.incremental_unassign([place])
-        self._assign({(topic, number)})
+        self._begin_anew({(topic, number)})
 
     def _meet(self, gap: Gap) -> None:
         """Stop at what is missing, or name it in the topic and go on."""
@@ -349,16 +351,27 @@ class KafkaSource:
         numbers = self._nexts.pop(name, {})
         self._consumer.incremental_unassign([Partition(name, number) for number in numbers])
         del self._places[name]
-        self._messages = [m for m in self._messages[self._at :] if m.topic() != name]
-        self._at = 0
+        self._leave_out({(name, number) for number in numbers})
         self._moved = True
+
+    def _leave_out(self, places: set[tuple[str, int]]) -> None:
+        """What was fetched of these partitions and is not handed out."""
+        left = self._messages[self._at :]
+        self._messages = [m for m in left if (m.topic(), m.partition()) not in places]
+        self._at = 0
 
     def _read_anew(self) -> None:
         assert self._consumer is not None
-        there = {(name, number) for name, number in self._missed if name in self._nexts}
+        there = {place for place in self._missed if place[1] in self._nexts.get(place[0], {})}
         self._missed.clear()
-        self._consumer.incremental_unassign([Partition(*place) for place in there])
-        self._assign(there)
+        self._begin_anew(there)
+
+    def _begin_anew(self, places: set[tuple[str, int]]) -> None:
+        """Fetch partitions from what comes next there, in place of what was fetched ahead."""
+        assert self._consumer is not None
+        self._leave_out(places)
+        self._consumer.incremental_unassign([Partition(*place) for place in sorted(places)])
+        self._assign(places)
 
     def _assign(self, new: set[tuple[str, int]]) -> None:
         assert self._consumer is not None

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from ulid import ULID
 
 from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, Lookup, dead_letter_topic
-from ensign_core.broker.reader import Reader
+from ensign_core.broker.reader import Reader, within
 from ensign_core.broker.vault import (
     Vault,
     about_kept,
@@ -205,12 +205,14 @@ class Broker:
         """Read whatever a pipeline writes, topics that it makes later included (from their start),
         its dead letters not. A new group begins at ``start``, which is remembered at once; what a
         sink's target has ``known`` by topic name goes before what the group committed (I7). Raises
-        ``sink.ahead`` where that is behind the end of the topic."""
+        ``sink.ahead`` where that is beyond the topic's end, or of another topic that had its name:
+        groups are noted for each topic before any event of it can reach such a target."""
 
         def topics() -> dict[bytes, str]:
             found = self._engine.pipeline_topics(pipeline)
+            found = {key: name for key, name in found.items() if name != letters}
             names.update(found)
-            return {key: name for key, name in found.items() if name != letters}
+            return found
 
         names: dict[bytes, str] = {}
         letters = dead_letter_topic(pipeline)
@@ -222,25 +224,33 @@ class Broker:
                 )
             self._engine.set_meta({begun: b""})
         committed = self._engine.groups().get(group, {})
+        taken: set[str] = set()
+
+        def noted() -> dict[bytes, str]:
+            found = topics()
+            if known is not None:
+                others = known.keys() | taken
+                self._note(group, committed, {key for key in found if names[key] not in others})
+            return found
 
         def begin(topic_id: bytes) -> Offset:
-            if known is not None and names[topic_id] in known:
-                return self._within(names[topic_id], known[names[topic_id]])
-            return committed.get(topic_id, 0)
+            name = names[topic_id]
+            # What the target knew was of the topic that had this name when it was asked.
+            again = name in taken
+            taken.add(name)
+            if known is None or name not in known or again:
+                return committed.get(topic_id, 0)
+            reached = self._find(name).next_offset if topic_id in committed else 0
+            return within(name, known[name], reached)
 
-        return Reader(self._vault, topics, begin)
+        return Reader(self._vault, noted, begin)
 
-    def _within(self, topic: str, known: Offset) -> Offset:
-        """Events that come to lie before an offset that a target has would never reach it."""
-        if known > self._find(topic).next_offset:
-            raise EnsignError(
-                "sink.ahead",
-                f"The sink's target has topic {topic} up to offset {known}, which the topic here "
-                "does not reach: it was restored from an older backup, or made anew.",
-                "Give the sink another name to deliver the topic as it is now from its start, and "
-                "expect there again what the target has already.",
-            )
-        return known
+    def _note(self, group: str, committed: dict[bytes, Offset], topic_ids: set[bytes]) -> None:
+        """Let a group stand at the start of the topics that it has no offset of."""
+        fresh = dict.fromkeys(topic_ids - committed.keys(), 0)
+        if fresh:
+            self._engine.commit(group, fresh)
+            committed.update(fresh)
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on

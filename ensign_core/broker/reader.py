@@ -151,3 +151,17 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def within(topic: str, known: Offset, reached: Offset) -> Offset:
+    """Events that come to lie before an offset that a target has would never reach it:
+    ``sink.ahead``."""
+    if known > reached:
+        raise EnsignError(
+            "sink.ahead",
+            f"The sink's target has topic {topic} up to offset {known}, which is not of the topic "
+            "as it is here: it was restored from an older backup, or made anew.",
+            "Give the sink another name to deliver the topic as it is now from its start, and "
+            "expect there again what the target has already.",
+        )
+    return known

@@ -108,7 +108,7 @@ class Egress(Part):
             idle_s = 0.0 if more else FLUSH_IDLE_S if written else 1.0
             batches = [] if ending else reader.fetch(idle_s)
             for batch in batches:
-                delivered += self._write(sink, chain, batch)
+                delivered += self._write(sink, chain, batch, self._keep_letters)
             if batches and not written:
                 since = time.monotonic()
             written += sum(map(len, batches))
@@ -122,23 +122,31 @@ class Egress(Part):
             if ending:
                 return
 
-    def _write(self, sink: Sink, chain: Chain, batch: Batch) -> int:
-        """Give the sink what the transforms make of a batch, target by target; how many events."""
+    def _write(
+        self, sink: Sink, chain: Chain, batch: Batch, before: Callable[[], None] = lambda: None
+    ) -> int:
+        """Give the sink what the transforms make of a batch, target by target, with ``before`` each
+        of them; how many events."""
         made = chain(batch)
         for piece in by_target(made):
             piece.replayed = batch.replayed
+            before()
             sink.write(piece)
         return len(made) - made.ops.count(Op.REMOVED)
 
     def _flush(self, sink: Sink, reader: Reader, delivered: int) -> None:
-        # Before the target commits offsets of its own that lie behind them (I7).
-        self._set_aside(self._context.take_letters())
+        self._keep_letters()
         sink.flush()
-        self._set_aside(self._context.take_letters())
+        self._keep_letters()
         reader.commit(self.group)  # I6
         self._uncommitted.clear()
         EVENTS_DELIVERED.labels(self.pipeline, self.name).inc(delivered)
         self.went_well()
+
+    def _keep_letters(self) -> None:
+        """Before the target commits offsets of its own that lie behind them, which it may do in the
+        midst of a write as well (I7)."""
+        self._set_aside(self._context.take_letters())
 
     def _set_aside(self, letters: list[SetAside]) -> None:
         """Make letters durable; what a sink sets aside again, since it was not committed, once."""

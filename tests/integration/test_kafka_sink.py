@@ -348,6 +348,26 @@ def test_a_compacted_topic_takes_no_message_without_key(kafka: KafkaServer) -> N
     assert [error.code for _, error in context.dead] == ["kafka.key_missing"]
 
 
+def test_what_is_refused_for_several_reasons_is_set_aside_once(kafka: KafkaServer) -> None:
+    """Places in what is left after the first reason are not those of the second."""
+    topic = kafka.new_topic(config={"cleanup.policy": "compact", "max.message.bytes": "3000"})
+    large = b"x" * 5000
+    given = [
+        Record(b"a", large), Record(None, b"1"), Record(b"b", b"2"), Record(None, large),
+        Record(b"c", b"3"), Record(None, b"4"),
+    ]  # fmt: skip
+    sink, context = new_sink(kafka, topic, format="raw", on_refused="dead_letter")
+    with closing(sink):
+        sink.open()
+        write_and_flush(sink, records(given))
+    assert values(kafka.consume(topic)) == [b"2", b"3"]
+    letters = [(change.offset, error.code) for change, error in context.dead]  # type: ignore[union-attr] # changes all
+    assert letters == [
+        (0, "kafka.message_too_large"), (1, "kafka.key_missing"),
+        (3, "kafka.message_too_large"), (5, "kafka.key_missing"),
+    ]  # fmt: skip
+
+
 def test_a_timestamp_that_the_topic_refuses(kafka: KafkaServer) -> None:
     topic = kafka.new_topic()
     far = records([Record(b"k", b"v", (), 253_402_300_800_000)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from ensign_core.run.retry import waits
 from tests.integration.kafka_sinks import new_sink, rows
 from tests.services.kafka import KafkaServer
 from tests.services.kafka_programs import jars
-from tests.services.kafka_records import consume
+from tests.services.kafka_records import Record, consume
 from tests.services.proxy import FaultProxy
 from tests.services.ready import wait_until
 
@@ -28,6 +31,11 @@ def place() -> Iterator[tuple[KafkaServer, FaultProxy]]:
         pytest.skip("no Kafka here: `make kafka` fetches it")
     # A broker that comes back is let in when its old session is over.
     quick = {"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}
+    # It forgets producers that are idle.
+    quick |= {
+        "transactional.id.expiration.ms": "3000",
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "200",
+    }
     server = KafkaServer(settings=quick)
     with FaultProxy(server.host, server.ports["plaintext"]) as made:
         ports = f":{server.ports['plaintext']}", f":{made.port}"
@@ -141,3 +149,52 @@ def test_no_broker_at_all(broker: KafkaServer) -> None:
         with pytest.raises(EnsignError) as caught:
             sink.open()
         assert caught.value.code == "kafka.unreachable"
+
+
+def test_a_producer_that_the_brokers_forgot_is_made_anew(broker: KafkaServer) -> None:
+    """After ``transactional.id.expiration.ms``, a week by default, without a transaction."""
+    topic = broker.new_topic()
+    options: dict[str, Any] = {
+        "transactional": True, "ledger": f"{topic}.offsets", "name": topic,
+    }  # fmt: skip
+    sink, _ = new_sink(broker, topic, **options)
+    with closing(sink):
+        sink.open()
+        sink.write(rows([1]))
+        sink.flush()
+        known = broker.consume("__transaction_state")[-1].key
+        forgotten = Record(known, None)
+        wait_until(
+            lambda: forgotten in [
+                Record(each.key, each.value) for each in broker.consume("__transaction_state")
+            ],
+            WAIT_S_MAX, 0.2,
+        )  # fmt: skip
+        sink.write(rows([2], offset=1))
+        with pytest.raises(EnsignError) as caught:
+            sink.flush()
+        assert caught.value.code == "kafka.producer.restarting"
+        assert waits(caught.value)
+    sink, _ = new_sink(broker, topic, **options)
+    with closing(sink):
+        assert sink.open() == {"shop.orders": 1}
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+def test_a_closed_sink_leaves_no_threads(broker: KafkaServer, transactional: bool) -> None:
+    """Nor waits for Python to look for rings of references."""
+    topic = broker.new_topic()
+    threads = Path("/proc/self/task")
+    before = 0
+    gc.disable()
+    try:
+        for _ in range(3):
+            sink, _ = new_sink(broker, topic, transactional=transactional)
+            sink.open()
+            sink.write(rows([1]))
+            sink.flush()
+            sink.close()
+            before = before or len(list(threads.iterdir()))
+        wait_until(lambda: len(list(threads.iterdir())) <= before, WAIT_S_MAX)
+    finally:
+        gc.enable()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from connectors.kafka.source import KafkaSource
 from ensign_core.change import Op, Position
 from ensign_core.errors import EnsignError
 from ensign_core.rows import split
@@ -120,7 +121,7 @@ def test_no_records_and_no_topics_are_the_end(kafka: KafkaServer) -> None:
         batches = caught_up(source)
     assert records(batches) == []
     with opened(kafka, topics="^nothing-like-this$") as source:
-        assert source.caught_up()
+        assert records(caught_up(source)) == []
         assert source.read(0.0) is None
 
 
@@ -135,6 +136,19 @@ def test_latest_is_decided_before_anything_comes(kafka: KafkaServer) -> None:
     kafka.produce(topic, [Record(b"new", b"v", partition=n) for n in (0, 1)])
     with opened(kafka, position_of(batches), topics=topic, start="latest") as source:
         assert [each.key for each in records(caught_up(source))] == [b"new", b"new"]
+
+
+def test_latest_is_not_decided_again_for_topics_that_came_since(kafka: KafkaServer) -> None:
+    """A pattern that matches nothing yet has begun all the same."""
+    prefix = f"{kafka.new_topic()}-later"
+    given = {"topics": f"^{prefix}", "start": "latest"}
+    with opened(kafka, **given) as source:
+        position = position_of(caught_up(source))
+    kafka.create_topic(prefix)
+    kafka.produce(prefix, [Record(b"k", b"v")])
+    with opened(kafka, position, **given) as source:
+        batches = some(source, 1)
+    assert records(batches) == kafka.consume(prefix)
 
 
 def test_begins_at_a_time(kafka: KafkaServer) -> None:
@@ -176,7 +190,7 @@ def test_topics_of_kafka_itself_match_no_pattern(kafka: KafkaServer) -> None:
     kafka.produce(kafka.new_topic(), [Record(b"k", b"v")], transaction="commit")
     assert "__transaction_state" in kafka.topics()
     with opened(kafka, topics="^__") as source:
-        assert source.caught_up()
+        assert records(caught_up(source)) == []
 
 
 def test_a_topic_that_is_not_asked_for_any_more_keeps_its_place(kafka: KafkaServer) -> None:
@@ -224,6 +238,27 @@ def test_removed_records_are_a_named_gap(kafka: KafkaServer) -> None:
     assert offsets == [(0, 7), (0, 8), (0, 9), *((1, n) for n in range(nexts["1"], 10))]
     with opened(kafka, position_of(rest), topics=topic) as source:
         assert source.caught_up()
+
+
+@pytest.mark.parametrize("batch_events_max", [20_000, 5])
+def test_a_partition_that_is_read_anew_repeats_nothing(
+    kafka: KafkaServer, batch_events_max: int
+) -> None:
+    """What a broker did not know for a moment is fetched again from what comes next, and not what
+    was fetched already and waits to be handed out."""
+    topic = kafka.new_topic()
+    kafka.produce(topic, [Record(b"%d" % n, b"x" * 100) for n in range(200)])
+    given = {"topics": topic, "batch_bytes_max": 1000, "batch_events_max": batch_events_max}
+    with opened(kafka, **given) as source:
+        assert isinstance(source, KafkaSource)
+        batches = some(source, 1)
+        for place in ((topic, 0), (topic, -1), ("unknown", 0)):
+            source._missed.add(place)
+        source._read_anew()
+        batches += caught_up(source)
+        kafka.produce(topic, [Record(b"more", b"")])
+        batches += some(source, 1)
+    assert records(batches) == kafka.consume(topic)
 
 
 def test_a_log_that_ends_before_the_position_was_cut(kafka: KafkaServer) -> None:

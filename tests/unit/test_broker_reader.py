@@ -14,6 +14,7 @@ from ensign_core.broker import reader as reader_module
 from ensign_core.change import BatchBuilder, Column, Op, Position, Schema, Tx
 from ensign_core.engine import Stored
 from ensign_core.engine.sqlite import SqliteEngine
+from ensign_core.errors import EnsignError
 from ensign_core.rows import new_image
 from tests.processes import Processes
 from tests.unit.test_broker import broker, data_of, drain, events, refused
@@ -274,3 +275,38 @@ def test_a_reader_is_woken_by_an_append_of_its_process_and_by_hand(
         waker.start()
         assert reader.fetch(1000.0) == []
         waker.join()
+
+
+def test_what_a_target_knows_of_another_topic_of_that_name_is_refused(broker: Broker) -> None:
+    """Else it would miss the first events of a topic that was made anew and has grown beyond."""
+    writer = broker.writer("p")
+
+    def append(*data: str) -> None:
+        for one in data:
+            builder = BatchBuilder().begin(Tx(None, "", 1))
+            builder.add(Op.EVENT, Schema("x", (), ()), new_image([None, one.encode()]))
+            writer.append([("t", builder.take(None))])
+
+    append("1", "2")
+    # The target has both, and the group was not committed any more.
+    with broker.pipeline_reader("p", "p/bus", known={}) as reader:
+        assert drain(reader) == ["1", "2"]
+    with broker.pipeline_reader("p", "p/bus", known={"t": 2}) as reader:
+        append("3")
+        assert drain(reader) == ["3"]
+        # What is made anew while it is read is read from its start.
+        broker.delete_topic("t")
+        append("4", "5", "6", "7")
+        assert drain(reader) == ["4", "5", "6", "7"]
+    for _ in range(2):
+        with pytest.raises(EnsignError) as caught:
+            broker.pipeline_reader("p", "p/bus", known={"t": 3})
+        assert caught.value.code == "sink.ahead"
+    with broker.pipeline_reader("p", "p/other", known={}) as reader:
+        assert drain(reader) == ["4", "5", "6", "7"]
+        reader.commit("p/other")
+    broker.remove_pipeline("p")
+    writer = broker.writer("p")
+    append("8")
+    with broker.pipeline_reader("p", "p/other", known={"t": 4}) as reader:
+        assert drain(reader) == ["8"]

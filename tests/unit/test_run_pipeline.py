@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from ensign_core.broker import Broker, Reader, Writer
-from ensign_core.change import Change, Stage, Tx
+from ensign_core.change import Batch, Change, Stage, Tx
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode
 from ensign_core.run import retry
 from ensign_core.run.status import statuses
-from tests.scripted import PATIENCE_S, Running, Server, Step, Target, kept, lost, rows
+from tests.scripted import PATIENCE_S, Running, ScriptedSink, Server, Step, Target, kept, lost, rows
 
 LETTERS = "shop.dead-letters"
 
@@ -321,3 +321,26 @@ def test_the_status_of_pipelines(broker: Broker, monkeypatch: pytest.MonkeyPatch
         assert running.ended() is not None
     (status,) = statuses(broker, {"shop": ["bus"]})
     assert (status["state"], status["error"]["code"]) == ("failed", "scripted.denied")
+
+
+def test_i7_dead_letters_lie_in_their_topic_before_the_next_write(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sink may commit its offsets in the midst of a write, behind what it set aside before."""
+    server, target = Server([rows("orders", 1, "odd"), rows("orders", 2)]), Target()
+    with Running(broker, server, {}, until_caught_up=True) as running:
+        assert running.ended() is None
+    target.odd = {"odd"}
+    seen: list[tuple[int, int]] = []
+    write = ScriptedSink.write
+
+    def looking(sink: ScriptedSink, batch: Batch) -> None:
+        there = broker.topics(["shop.dead-letters"])
+        seen.append((target.calls["flush"], sum(topic.events for topic in there)))
+        write(sink, batch)
+
+    monkeypatch.setattr(ScriptedSink, "write", looking)
+    with Running(broker, server, {"bus": target}, until_caught_up=True) as running:
+        assert running.ended() is None
+    assert seen == [(0, 0), (0, 1)]
+    assert broker.topic("shop.dead-letters").events == 1

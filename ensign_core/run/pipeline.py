@@ -22,7 +22,8 @@ from ensign_core.run.part import Part
 _logger = logging.getLogger("ensign")
 
 REPORT_S = 1.0
-DRAIN_S_MAX = 10.0
+DRAIN_S_MAX = 8.0
+"""Less than the ten seconds that containers are given to end."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
 Keep = Callable[[Any], object]
-CHUNK = 10_000
+CHUNK = 500
 VALUE = (
     '{"id": %d, "number": %d, "title": "title of row %d", "price": "%d.%02d", "paid": %s, '
     '"placed": "2026-11-25T%02d:%02d:%02d.%06dZ", "token": "%032x", "weight": %r, "code": "code%d"}'

@@ -263,7 +263,8 @@ def string_value(column: WireColumn, size: int, data: bytes) -> Value:
             raise PlainDamageError
         return text(data)
     found = bytes_or_text(column, data)
-    return found.ljust(size, b"\0") if isinstance(found, bytes) and found is data else found
+    is_binary = column.charset in ("", "binary")
+    return found.ljust(size, b"\0") if isinstance(found, bytes) and is_binary else found
 
 
 def moment_text(code: int, digits: int, data: bytes) -> str:

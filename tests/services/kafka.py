@@ -48,7 +48,7 @@ from tests.services.kafka_programs import (
     properties,
 )
 from tests.services.kafka_records import Isolation, Record
-from tests.services.postgres import free_port
+from tests.services.postgres import free_ports
 from tests.services.ready import wait_until
 
 ANSWER_S_MAX = 30.0
@@ -123,7 +123,8 @@ class KafkaServer:
 
     def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
         self.host = "127.0.0.1"
-        self.ports: dict[Listener, int] = {name: free_port() for name in LISTENERS}
+        *ports, self._controller = free_ports(len(LISTENERS) + 1)
+        self.ports: dict[Listener, int] = dict(zip(LISTENERS, ports, strict=True))
         self.folder = Path(tempfile.mkdtemp(prefix="ensign-kafka-"))
         self.log = self.folder / "log"
         self.authority = Authority(self.folder, "authority")
@@ -161,17 +162,16 @@ class KafkaServer:
 
     def _places(self) -> dict[str, str]:
         """Settings that are this broker's own: ports, files."""
-        controller = free_port()
         certificate, key = self.authority.sign(self.host, "broker")
         keystore = self.folder / "broker.pem"
         keystore.write_text(key.read_text() + certificate.read_text())
         addresses = [f"{LISTENERS[name]}://{self.address(name)}" for name in LISTENERS]
         protocols = [f"{protocol}:{protocol}" for protocol in LISTENERS.values()]
         return {
-            "listeners": ",".join([*addresses, f"CONTROLLER://{self.host}:{controller}"]),
+            "listeners": ",".join([*addresses, f"CONTROLLER://{self.host}:{self._controller}"]),
             "advertised.listeners": ",".join(addresses),
             "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
-            "controller.quorum.voters": f"1@{self.host}:{controller}",
+            "controller.quorum.voters": f"1@{self.host}:{self._controller}",
             "log.dirs": str(self.folder / "data"),
             "ssl.keystore.location": str(keystore),
             "ssl.truststore.location": str(self.authority.path),

@@ -6,6 +6,7 @@ Statements of the tests themselves go through psycopg's ordinary connections.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -70,6 +71,15 @@ def speaking_tls() -> Path | None:
     """The first installation that was built with OpenSSL."""
     folders = installations().values()
     return next((f for f in folders if b"SSL_CTX_new" in (f / "postgres").read_bytes()), None)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1, each another, that nobody listens on."""
+    with contextlib.ExitStack() as held:
+        taken = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in taken]
 
 
 def free_port() -> int:

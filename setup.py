@@ -9,7 +9,7 @@ MODULES = (
     "ensign_core.rows.lines",
     "ensign_core.rows.json",
     "ensign_core.rows.cloudevents",
-    "ensign_core.rows.columns",
+    "ensign_core.rows.messages",
     "ensign_core.rows.members",
     "ensign_core.rows.edit",
     "connectors.mysql.gathered",
@@ -25,7 +25,6 @@ MODULES = (
     "connectors.mysql.jsonscalars",
     "connectors.mysql.binaryjson",
     "connectors.kafka.records",
-    "connectors.kafka.messages",
 )
 
 setup(

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import compress
 from typing import Final
 
-from connectors.kafka import messages
 from connectors.kafka.sink_config import KafkaSinkConfig
-from ensign_core.change import Batch, Op, Schema
+from ensign_core.change import Batch
 from ensign_core.formats import formatter
 from ensign_core.formats.headers import Headers, header_pairs
-from ensign_core.formats.lines import SILENT, inexpressible
+from ensign_core.formats.raw import records
+from ensign_core.rows import messages
 
 ANY_PARTITION: Final = -1
 """Where the key puts it (``RD_KAFKA_PARTITION_UA``)."""
@@ -136,34 +135,14 @@ def composer(config: KafkaSinkConfig) -> Callable[[Batch], Outgoing]:
 
 def raw_messages(batch: Batch) -> Outgoing:
     """Records and published events as they were. Raises ``format.raw_needs_events``."""
-    if set(batch.ops) - SILENT - {Op.EVENT}:
-        raise inexpressible("raw", "events", "Choose the format json, flat or debezium.")
-    places = [_places(schema) for schema in batch.schemas]
-    keys, values, indexes, headers, partitions, timestamps = messages.records(
-        batch, Op.EVENT, places
-    )
-    out = Outgoing(keys, values, indexes, bytes(len(keys)), None, partitions, timestamps)
-    if headers is not None:
-        out.headers = [None if text is None else header_pairs(text) for text in headers]
-    return out
-
-
-@cache
-def _places(schema: Schema) -> tuple[int, int, int, int, int]:
-    """Where key, data, headers, partition and timestamp are in a row of the schema, -1 where it
-    has none. A partition whose name is no number, such as a shard's, is none."""
-    known = {column.name: i for i, column in enumerate(schema.columns)}
-    kinds = [column.logical for column in schema.columns]
-    partition = known.get("partition", -1)
-    if partition >= 0 and kinds[partition] != "int":
-        partition = -1
-    return (
-        known.get("key", -1),
-        kinds.index("payload") if "payload" in kinds else -1,
-        kinds.index("headers") if "headers" in kinds else -1,
-        partition,
-        known.get("timestamp_ms", -1),
-    )
+    found = records(batch)
+    headers = found.headers and [
+        None if text is None else header_pairs(text) for text in found.headers
+    ]
+    return Outgoing(
+        found.keys, found.values, found.indexes, bytes(len(found.indexes)), headers,
+        found.partitions, found.timestamps,
+    )  # fmt: skip
 
 
 def _size(data: bytes | None) -> int:

@@ -1,8 +1,8 @@
 """Rows to and from the row layout (`ensign_core.change`): pure functions, bytes in, bytes out.
 
 What runs for every row is compiled (Cython): `split` and `check_body`, and what writes whole
-batches as lines of JSON for `ensign_core.formats` (`table`, `lines`, `json`) or changes them for
-`ensign_core.transforms` (`edit`).
+batches as lines of JSON for `ensign_core.formats` (`table`, `lines`, `json`) or as brokers' messages
+(`messages`), or changes them for `ensign_core.transforms` (`edit`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ensign_core.rows.damage import damaged
 try:
     from ensign_core.rows import (
         cloudevents,
-        columns,
         edit,
         json,
         layout,
         lines,
         members,
+        messages,
         table,
     )
 except ImportError as missing:
@@ -32,8 +32,9 @@ except ImportError as missing:
     ) from missing
 
 __all__ = [
-    "ABSENT", "Unchanged", "Value", "check_body", "cloudevents", "columns", "damaged", "decode",
-    "edit", "encode", "join", "json", "lines", "members", "named", "new_image", "split", "table",
+    "ABSENT", "Unchanged", "Value", "check_body", "cloudevents", "damaged", "decode", "edit",
+    "encode", "join", "json", "lines", "members", "messages", "named", "new_image", "split",
+    "table",
 ]  # fmt: skip
 
 check_body, join, split = layout.check_body, layout.join, layout.split
@@ -95,4 +96,4 @@ def decode(row: bytes) -> list[Value]:
 
 def named(columns: Sequence[Column], row: bytes) -> dict[str, Value]:
     """A row as a dictionary, for whoever wants a value and not speed."""
-    return {column.name: value for column, value in zip(columns, decode(row), strict=False)}
+    return {column.name: value for column, value in zip(decode(row), strict=False)}

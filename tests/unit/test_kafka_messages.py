@@ -7,11 +7,11 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from connectors.kafka import KafkaSinkConfig, messages
+from connectors.kafka import KafkaSinkConfig
 from connectors.kafka.outgoing import Outgoing, raw_messages
 from ensign_core.change import BatchBuilder, Op, event_schema, record_schema
 from ensign_core.errors import EnsignError
-from ensign_core.rows import new_image
+from ensign_core.rows import messages, new_image
 
 PLACES = [(0, 1, 5, 6, 8), (0, 1, -1, -1, -1)]
 RECORD = [b"k", b"v", None, None, None, '[["a",null]]', "2", "9", "-7"]

@@ -10,7 +10,7 @@ from ensign_core.change import Batch, BatchBuilder, Column, Op, Schema, Tx, even
 from ensign_core.errors import EnsignError
 from ensign_core.formats import FORMATS, formatter
 from ensign_core.formats.lines import Messages
-from ensign_core.rows import ABSENT, columns, encode, new_image
+from ensign_core.rows import ABSENT, encode, messages, new_image
 
 NAMES = (("database", "shop"), ("schema", "public"), ("table", "orders"))
 ORDERS = Schema(
@@ -129,7 +129,10 @@ def test_columns_are_picked_by_schema() -> None:
     builder.add(Op.DELETE, ORDERS, OLD)
     builder.add(Op.INSERT, LOG, new_image([b"\xff"]))
     batch = builder.take(None)
-    found, indexes = columns.columns(batch, bytes((Op.INSERT,)), [(2, 1, -1), (-1, -1, 0)])
+    places = [(2, 1, -1, -1, -1), (-1, -1, 0, -1, -1)]
+    keys, values, indexes, headers, *_ = messages.records(batch, Op.INSERT, places)
+    assert headers is not None
+    found = list(zip(keys, values, headers, strict=True))
     assert found == [(DAY.encode(), None, None), (None, None, b"\xff")]
     assert indexes == [0, 2]
 
@@ -138,4 +141,4 @@ def test_columns_are_picked_by_schema() -> None:
 def test_columns_of_damaged_rows_are_refused(harm: slice) -> None:
     batch = batch_of((Op.INSERT, new_image(["7", "a", DAY])[harm]))
     with pytest.raises(EnsignError, match=r"rows\.damaged"):
-        columns.columns(batch, bytes((Op.INSERT,)), [(0, 2)])
+        messages.records(batch, Op.INSERT, [(0, 2, -1, -1, -1)])

@@ -1,4 +1,4 @@
-"""The columns of messages in bulk; typed for Python in ``messages.pyi``."""
+"""What brokers' messages are made of, in bulk; typed for Python in ``messages.pyi``."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from ensign_core.rows.layout cimport column_end
 
-from ensign_core.rows import damaged
+from ensign_core.rows.damage import damaged
 
 cdef enum:
     _KEY = 0

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -162,6 +163,13 @@ class Batch:
                 run, following = following, next(runs, None)
             yield Change(self, index, start, end, run)
             start = end
+
+    def change(self, index: int) -> Change:
+        """A view of one event."""
+        start = self.ends[index - 1] if index else 0
+        place = bisect_right(self.runs, index, key=lambda run: run.start)
+        run = self.runs[place - 1] if place else None
+        return Change(self, index, start, self.ends[index], run)
 
     def part(self, start: int, stop: int) -> Batch:
         """The events ``start`` to ``stop`` (exclusive) as a batch of their own, without

@@ -7,6 +7,8 @@ pipeline waits or stops. A message never holds a value of a row, a secret or a t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class EnsignError(Exception):
     """A failure that a person can act on.
@@ -38,6 +40,30 @@ class ConfigError(EnsignError):
 
     def __reduce__(self) -> tuple[type[EnsignError], tuple[str, str, str]]:
         return EnsignError, (self.code, self.sentence, self.remedy)
+
+
+def worded(
+    connector: str, words: Mapping[str, tuple[str, str]], word: str, facts: Mapping[str, object]
+) -> EnsignError:
+    """The error ``CONNECTOR.WORD`` of a connector's table of sentences and remedies by word, filled
+    in with ``facts``. Those that are not known are ``(unknown)``; what comes from elsewhere may
+    have any characters, and a message is a line."""
+    sentence, remedy = words[word]
+    known = _Blanks({name: _on_one_line(fact) for name, fact in facts.items()})
+    return EnsignError(f"{connector}.{word}", sentence.format_map(known), remedy.format_map(known))
+
+
+class _Blanks(dict[str, object]):
+    """Lets a sentence be made where not all of its facts are known."""
+
+    def __missing__(self, key: str) -> str:
+        return "(unknown)"
+
+
+def _on_one_line(fact: object) -> object:
+    if not isinstance(fact, str) or fact.isprintable():
+        return fact
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in fact)
 
 
 def unexpected(error: BaseException) -> EnsignError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ensign_core.errors import EnsignError
+from ensign_core.errors import EnsignError, worded
 
 WAIT_FOR_BROKERS: Final = "Nothing to do: the pipeline goes on when the brokers answer again."
 
@@ -251,25 +251,9 @@ NUMBERS: Final[dict[int, str]] = {
 }
 
 
-class _Blanks(dict[str, object]):
-    """Lets a sentence be made where not all of its facts are known."""
-
-    def __missing__(self, key: str) -> str:
-        return "(unknown)"
-
-
 def error(word: str, **facts: object) -> EnsignError:
     """The error ``kafka.WORD``, its sentence filled in with ``facts``."""
-    sentence, remedy = ERRORS[word]
-    known = _Blanks({name: _on_one_line(fact) for name, fact in facts.items()})
-    return EnsignError(f"kafka.{word}", sentence.format_map(known), remedy.format_map(known))
-
-
-def _on_one_line(fact: object) -> object:
-    """What comes from elsewhere may have any characters; a message is a line."""
-    if not isinstance(fact, str) or fact.isprintable():
-        return fact
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in fact)
+    return worded("kafka", ERRORS, word, facts)
 
 
 def by_number(number: int, name: str, **facts: object) -> EnsignError:

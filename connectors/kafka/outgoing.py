@@ -136,13 +136,13 @@ def composer(config: KafkaSinkConfig) -> Callable[[Batch], Outgoing]:
 def raw_messages(batch: Batch) -> Outgoing:
     """Records and published events as they were. Raises ``format.raw_needs_events``."""
     found = records(batch)
-    headers = found.headers and [
-        None if text is None else header_pairs(text) for text in found.headers
-    ]
-    return Outgoing(
-        found.keys, found.values, found.indexes, bytes(len(found.indexes)), headers,
+    out = Outgoing(
+        found.keys, found.values, found.indexes, bytes(len(found.indexes)), None,
         found.partitions, found.timestamps,
     )  # fmt: skip
+    if found.headers is not None:
+        out.headers = [None if text is None else header_pairs(text) for text in found.headers]
+    return out
 
 
 def _size(data: bytes | None) -> int:

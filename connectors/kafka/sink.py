@@ -8,7 +8,6 @@ messages (`connectors.kafka.ledger`), so each event is visible once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 
 from connectors.kafka.delivery import BATCH_BYTES_MAX, Delivery
 from connectors.kafka.errors import error
@@ -16,7 +15,7 @@ from connectors.kafka.ledger import PARTITION, Ledger
 from connectors.kafka.outgoing import ANY_PARTITION, Outgoing, composer
 from connectors.kafka.sink_config import VARIABLE, KafkaSinkConfig
 from connectors.kafka.topics import TopicFacts, Topics, namer
-from ensign_core.change import Batch, Change, Offset
+from ensign_core.change import Batch, Offset
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Context
 
@@ -122,7 +121,7 @@ class KafkaSink:
         if not refused:
             return out
         for index, failure in sorted(refused.items()):
-            self._context.dead_letter(_change(batch, index), failure)
+            self._context.dead_letter(batch.change(index), failure)
         return out.picked([index not in refused for index in out.indexes])
 
     def _refused(
@@ -154,7 +153,3 @@ class KafkaSink:
         if self._delivery is not None:
             self._delivery.close()
         self._delivery = self._topics = None
-
-
-def _change(batch: Batch, index: int) -> Change:
-    return next(islice(batch, index, None))

@@ -12,7 +12,7 @@ from typing import Final
 
 from botocore import exceptions
 
-from ensign_core.errors import EnsignError
+from ensign_core.errors import EnsignError, worded
 
 _KMS_REMEDY: Final = (
     "Enable the key, and allow kms:Decrypt (to read) and kms:GenerateDataKey (to write) with it."
@@ -204,18 +204,9 @@ CLASSES: Final[tuple[tuple[type[Exception], str], ...]] = (
 """The words of the driver's exceptions, the first that fits."""
 
 
-class _Blanks(dict[str, object]):
-    """Lets a sentence be made where not all of its facts are known."""
-
-    def __missing__(self, key: str) -> str:
-        return "(unknown)"
-
-
 def error(word: str, **facts: object) -> EnsignError:
     """The error ``kinesis.WORD``, its sentence filled in with ``facts``."""
-    sentence, remedy = ERRORS[word]
-    known = _Blanks(facts)
-    return EnsignError(f"kinesis.{word}", sentence.format_map(known), remedy.format_map(known))
+    return worded("kinesis", ERRORS, word, facts)
 
 
 def code_of(problem: Exception) -> str:

@@ -14,7 +14,7 @@ from connectors.kinesis.config import NAME, KinesisSinkConfig
 from connectors.kinesis.errors import error
 from connectors.kinesis.keys import PartitionKeys
 from connectors.kinesis.sending import Sender
-from ensign_core.change import Batch, Change
+from ensign_core.change import Batch
 from ensign_core.formats import formatter
 from ensign_core.plugin import Context
 
@@ -114,5 +114,4 @@ class KinesisSink:
         )
         if self._config.on_refused == "stop":
             raise problem
-        start = batch.ends[index - 1] if index else 0
-        self._context.dead_letter(Change(batch, index, start, batch.ends[index], None), problem)
+        self._context.dead_letter(batch.change(index), problem)

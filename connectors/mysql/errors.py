@@ -13,7 +13,7 @@ from typing import Final
 from connectors.mysql.check_errors import CHECK_ERRORS
 from connectors.mysql.connection_errors import CONNECTION_ERRORS
 from connectors.mysql.log_errors import LOG_ERRORS
-from ensign_core.errors import EnsignError
+from ensign_core.errors import EnsignError, worded
 
 WAIT_FOR_SERVER = "Nothing to do: the pipeline goes on when the server answers again."
 
@@ -104,31 +104,15 @@ NUMBERS: Final[dict[int, str]] = {
 }
 
 
-class _Blanks(dict[str, object]):
-    """Lets a sentence be made where not all of its facts are known."""
-
-    def __missing__(self, key: str) -> str:
-        return "(unknown)"
-
-
 def error(word: str, **facts: object) -> EnsignError:
     """The error ``mysql.WORD``, its sentence filled in with ``facts``."""
-    sentence, remedy = ERRORS[word]
-    known = _Blanks({name: _on_one_line(fact) for name, fact in facts.items()})
-    return EnsignError(f"mysql.{word}", sentence.format_map(known), remedy.format_map(known))
+    return worded("mysql", ERRORS, word, facts)
 
 
 def name_facts(place: tuple[str, str]) -> dict[str, object]:
     """A table, for errors about how it is called."""
     database, table = place
     return {"database": database, "table": table, "name": f"{database}.{table}"}
-
-
-def _on_one_line(fact: object) -> object:
-    """Names may have any characters; a message is a line."""
-    if not isinstance(fact, str) or fact.isprintable():
-        return fact
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in fact)
 
 
 def by_number(number: int, **facts: object) -> EnsignError:

@@ -11,7 +11,7 @@ from typing import Final
 
 from connectors.postgres.connection_errors import CONNECTION_ERRORS
 from connectors.postgres.slot_errors import SLOT_ERRORS
-from ensign_core.errors import EnsignError
+from ensign_core.errors import EnsignError, worded
 
 WAIT_FOR_SERVER = "Nothing to do: the pipeline goes on when the server answers again."
 
@@ -225,25 +225,9 @@ CLASSES: Final[dict[str, str]] = {"08": "connection_lost"}
 """Fallbacks by the class of a SQLSTATE, its first two characters."""
 
 
-class _Blanks(dict[str, object]):
-    """Lets a sentence be made where not all of its facts are known."""
-
-    def __missing__(self, key: str) -> str:
-        return "(unknown)"
-
-
 def error(word: str, **facts: object) -> EnsignError:
     """The error ``postgres.WORD``, its sentence filled in with ``facts``."""
-    sentence, remedy = ERRORS[word]
-    known = _Blanks({name: _on_one_line(fact) for name, fact in facts.items()})
-    return EnsignError(f"postgres.{word}", sentence.format_map(known), remedy.format_map(known))
-
-
-def _on_one_line(fact: object) -> object:
-    """Names may have any characters; a message is a line."""
-    if not isinstance(fact, str) or fact.isprintable():
-        return fact
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in fact)
+    return worded("postgres", ERRORS, word, facts)
 
 
 def by_state(sqlstate: str, **facts: object) -> EnsignError:

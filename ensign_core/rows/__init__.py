@@ -1,8 +1,8 @@
 """Rows to and from the row layout (`ensign_core.change`): pure functions, bytes in, bytes out.
 
-What runs for every row is compiled (Cython): `split` and `check_body`, and what writes whole
-batches as lines of JSON for `ensign_core.formats` (`table`, `lines`, `json`) or as brokers' messages
-(`messages`), or changes them for `ensign_core.transforms` (`edit`).
+What runs for every row is compiled (Cython): `split` and `check_body`; what writes whole batches as
+lines of JSON for `ensign_core.formats` (`table`, `lines`, `json`) and takes the records of brokers
+apart for it (`messages`); and what changes batches for `ensign_core.transforms` (`edit`).
 """
 
 from __future__ import annotations
@@ -96,4 +96,4 @@ def decode(row: bytes) -> list[Value]:
 
 def named(columns: Sequence[Column], row: bytes) -> dict[str, Value]:
     """A row as a dictionary, for whoever wants a value and not speed."""
-    return {column.name: value for column, value in zip(decode(row), strict=False)}
+    return {column.name: value for column, value in zip(columns, decode(row), strict=False)}

@@ -95,12 +95,12 @@ class Pipeline:
         """Block until the pipeline has ended; the error that ended it, if one did. What goes wrong
         in one part stops the others, since they are useless without it."""
         release = self._broker.hold(self._plan.name)
-        # Before a sink that is seen for the first time asks for their ends.
-        self.source.give_topics()
         # What is loaded by now stays: a full collection need not look at it, which would be seen in
         # the latency of a commit.
         gc.freeze()
         try:
+            # Before a sink that is seen for the first time asks for their ends.
+            self.source.give_topics()
             threads = [
                 threading.Thread(target=self._part, args=(part,), name=part.name, daemon=True)
                 for part in self._parts()

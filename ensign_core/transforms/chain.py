@@ -25,7 +25,7 @@ from ensign_core.transforms.columns import Picking, Renaming, Replacing
 from ensign_core.transforms.filters import Filter
 from ensign_core.transforms.function import Function
 from ensign_core.transforms.outbox import Outbox
-from ensign_core.transforms.pieces import change_at, cut, joined, removed
+from ensign_core.transforms.pieces import cut, joined, removed
 from ensign_core.transforms.routing import Route
 from ensign_core.transforms.transform import MisfitError, Transform
 
@@ -72,7 +72,7 @@ class Chain:
             raise made
         if len(batch) == 1:
             if batch.ops[0] != Op.REMOVED:
-                self._set_aside(change_at(origin, at), made)
+                self._set_aside(origin.change(at), made)
             return removed(batch)
         middle = len(batch) // 2
         parts = []

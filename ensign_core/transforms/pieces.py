@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from ensign_core.change import Batch, Change, Op, Run, Schema
+from ensign_core.change import Batch, Op, Run, Schema
 from ensign_core.errors import EnsignError
 
 SCHEMAS_MAX = 1 << 16
@@ -73,14 +72,6 @@ def removed(batch: Batch) -> Batch:
         bytes((Op.REMOVED,)), batch.schema_ids, array("I", (0,)), b"", batch.runs, batch.schemas,
         batch.position, batch.stage, batch.topic, batch.offset, batch.kept, batch.routes,
     )  # fmt: skip
-
-
-def change_at(batch: Batch, index: int) -> Change:
-    """A view of one event."""
-    start = batch.ends[index - 1] if index else 0
-    place = bisect_right(batch.runs, index, key=lambda run: run.start)
-    run = batch.runs[place - 1] if place else None
-    return Change(batch, index, start, batch.ends[index], run)
 
 
 def events_by_schema(batch: Batch, wanted: Sequence[object]) -> dict[int, Sequence[int]]:

@@ -129,7 +129,6 @@ class Egress(Part):
         of them; how many events."""
         made = chain(batch)
         for piece in by_target(made):
-            piece.replayed = batch.replayed
             before()
             sink.write(piece)
         return len(made) - made.ops.count(Op.REMOVED)

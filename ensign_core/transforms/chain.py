@@ -53,7 +53,8 @@ class Chain:
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch, changed: as many events in the same order, those taken out with the op
-        REMOVED. Position, stage, what is kept, topic, offset and transactions are the same."""
+        REMOVED. All else of it (position, topic and offset, transactions, whether it is replayed)
+        stays."""
         if not len(batch):
             return batch
         changed = batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from ensign_core.change import Batch, Op, Run, Schema
@@ -24,7 +25,7 @@ def cut(batch: Batch, stops: Sequence[int]) -> Iterator[Batch]:
             batch.ops[start:stop], batch.schema_ids[start:stop],
             array("I", (end - first for end in batch.ends[start:stop])), batch.body[first:last],
             schemas=batch.schemas, topic=batch.topic, offset=batch.offset + start,
-            routes=batch.routes,
+            routes=batch.routes, replayed=batch.replayed,
         )  # fmt: skip
         while place < len(runs) and runs[place].start < stop:
             run = runs[place]
@@ -54,10 +55,10 @@ def joined(batch: Batch, parts: Sequence[Batch]) -> Batch:
         ids.extend(map(own.__getitem__, part.schema_ids))
         ends.extend(end + at for end in part.ends)
         at += len(part.body)
-    return Batch(
-        b"".join(part.ops for part in parts), ids, ends, b"".join(part.body for part in parts),
-        batch.runs, [schema for schema, _ in known], batch.position, batch.stage, batch.topic,
-        batch.offset, batch.kept, routed([route for _, route in known]),
+    return replace(
+        batch, ops=b"".join(part.ops for part in parts), schema_ids=ids, ends=ends,
+        body=b"".join(part.body for part in parts), schemas=[schema for schema, _ in known],
+        routes=routed([route for _, route in known]),
     )  # fmt: skip
 
 
@@ -68,10 +69,7 @@ def routed(routes: list[str]) -> list[str]:
 
 def removed(batch: Batch) -> Batch:
     """The one event of a batch taken out, its body with it."""
-    return Batch(
-        bytes((Op.REMOVED,)), batch.schema_ids, array("I", (0,)), b"", batch.runs, batch.schemas,
-        batch.position, batch.stage, batch.topic, batch.offset, batch.kept, batch.routes,
-    )  # fmt: skip
+    return replace(batch, ops=bytes((Op.REMOVED,)), ends=array("I", (0,)), body=b"")
 
 
 def events_by_schema(batch: Batch, wanted: Sequence[object]) -> dict[int, Sequence[int]]:

@@ -63,6 +63,15 @@ def test_a_route_by_values() -> None:
     assert b"".join(piece.body for piece in pieces) == found.body
 
 
+def test_what_is_replayed_stays_so() -> None:
+    """Also where a poison has the batch taken apart and joined again."""
+    batch = batch_of(insert(order(1, note="a")), insert(order(2, note=None)))
+    batch.replayed = True
+    found = changed(batch, {"type": "route", "topic": "n.{column:note}"}, letters=Letters())
+    assert list(found.ops) == [Op.INSERT, Op.REMOVED]
+    assert [piece.replayed for piece in (found, *by_target(found))] == [True, True]
+
+
 def test_a_value_that_is_not_there() -> None:
     batch = batch_of(
         insert(order(1, note="a")), insert(order(2, note=None)), delete(key_of(3), marker=b"K")

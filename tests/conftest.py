@@ -94,21 +94,30 @@ def mysql(request: pytest.FixtureRequest) -> Iterator[MysqlServer]:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[KafkaServer]:
-    """A running broker for all tests of the session; on a machine without Kafka, its tests are
-    skipped."""
+def kafka_here() -> None:
+    """On a machine without Kafka, tests that need it are skipped."""
     if not kafka_programs.jars():
         pytest.skip("no Kafka here: `make kafka` fetches it")
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_here: None) -> Iterator[KafkaServer]:
+    """A running broker for all tests of the session."""
     with KafkaServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def kinesis() -> Iterator[KinesisServer]:
-    """A running Kinesis for all tests of the session; on a machine without it, its tests are
-    skipped. A test that makes it fail heals its proxy again."""
+def kinesis_here() -> None:
+    """On a machine without kinesis-local, tests that need it are skipped."""
     if kinesis_services.program() is None:
         pytest.skip("no kinesis-local here: `make kinesis` fetches it")
+
+
+@pytest.fixture(scope="session")
+def kinesis(kinesis_here: None) -> Iterator[KinesisServer]:
+    """A running Kinesis for all tests of the session. A test that makes it fail heals its proxy
+    again."""
     with KinesisServer() as server:
         yield server
 

@@ -96,13 +96,11 @@ def first_event(log: Log, file: str) -> bytes | None:
     deadline = time.monotonic() + BETWEEN_S_MAX
     try:
         log.start(Consumed("file", ""), Place(file, START_OF_FILE))
-        while True:
-            found = log.events()
+        while (found := log.read(deadline)) is not None:
             for event in found:
                 if event[TYPE_AT] == FORMAT_DESCRIPTION:
                     return event
-            if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
-                raise error("timeout", doing="looking for the start of the log's file")
+        raise error("timeout", doing="looking for the start of the log's file")
     except EnsignError as failed:
         if not refused(failed):
             raise
@@ -149,13 +147,13 @@ def anonymous(log: Log, place: Place, end: Place) -> bool:
     deadline = time.monotonic() + BETWEEN_S_MAX
     try:
         while cursor.here.order < end.order:
-            found = log.events()
+            found = log.read(deadline)
+            if found is None:
+                raise error("timeout", doing="looking for transactions without a GTID")
             for event in found:
                 cursor.take(event)
                 if event[TYPE_AT] == ANONYMOUS_GTID and cursor.here.order <= end.order:
                     return True
-            if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
-                raise error("timeout", doing="looking for transactions without a GTID")
     except EnsignError as failed:
         if not refused(failed):
             raise

@@ -136,6 +136,14 @@ class Log:
         self._heard_at = time.monotonic()
         return True
 
+    def read(self, deadline_s: float) -> list[bytes] | None:
+        """For whoever has nothing else to do: the next events, none where what has come is not a
+        whole one; None if nothing came until ``deadline_s``, of the monotonic clock."""
+        found = self.events()
+        if not found and not self.receive() and not self.wait(deadline_s - time.monotonic()):
+            return None
+        return found
+
     def events(self) -> list[bytes]:
         """Events that are complete, without their checksums. Raises ``mysql.log_refused`` for what
         the server says of the dump itself, such as that the log was purged."""

@@ -93,7 +93,9 @@ class Prepared:
         with closing(self._connect()) as log:
             log.start(Consumed("file", ""), file)
             while cursor.here.order[0] == file.order[0] and cursor.here.order < end.order:
-                found = log.events()
+                found = log.read(deadline)
+                if found is None:
+                    raise error("prepared_lost", pipeline=self._pipeline)
                 for event in found:
                     cursor.take(event)
                     if event[TYPE_AT] in BEGINS:
@@ -101,8 +103,6 @@ class Prepared:
                     for inner in _opened([event]):
                         if inner[TYPE_AT] == XA_PREPARE and xa_prepare(inner) == (xa, False):
                             place = start
-                if not found and not log.receive() and not log.wait(deadline - time.monotonic()):
-                    raise error("prepared_lost", pipeline=self._pipeline)
         return place
 
     def over(self, xa: Xa) -> None:

@@ -27,7 +27,8 @@ from ensign_core.change import NULL, TEXT, UNCHANGED, Column, Logical, Op, Schem
 from ensign_core.formats.debezium import PRODUCT
 from ensign_core.formats.debezium_values import PLACEHOLDER, UNAVAILABLE
 from ensign_core.formats.decoded_source import Source, Values, source_of, values_of
-from ensign_core.formats.decoded_values import STRUCT, FieldType, data_of, field_type
+from ensign_core.formats.decoded_structures import data_of
+from ensign_core.formats.decoded_values import STRUCT, FieldType, field_type
 from ensign_core.formats.records import Members, Row, fault, members_of
 from ensign_core.formats.values import quote
 from ensign_core.rows import join

@@ -47,7 +47,7 @@ def double_text(text: bytes) -> str:
     return repr(number).removesuffix(".0")
 
 
-def _double(kind: int, text: bytes) -> str:
+def double_of(kind: int, text: bytes) -> str:
     if kind == _STRING and text in (b"NaN", b"Infinity", b"-Infinity"):
         return text.decode()
     if kind not in (_INT, _FLOAT):
@@ -55,13 +55,14 @@ def _double(kind: int, text: bytes) -> str:
     return double_text(text)
 
 
-def _integer(kind: int, text: bytes) -> int:
+def integer_of(kind: int, text: bytes) -> int:
     if kind != _INT:
         raise ValueError
     return int(text)
 
 
-def _data(kind: int, text: bytes) -> bytes:
+def data_of(kind: int, text: bytes) -> bytes:
+    """The bytes of a string in base64."""
     if kind != _STRING:
         raise ValueError
     return base64.b64decode(text, validate=True)
@@ -70,26 +71,26 @@ def _data(kind: int, text: bytes) -> bytes:
 def point(kind: int, text: bytes) -> str:
     """Postgres' ``(x,y)``."""
     found = struct_of(kind, text)
-    return f"({_double(*found['x'])},{_double(*found['y'])})"
+    return f"({double_of(*found['x'])},{double_of(*found['y'])})"
 
 
 def postgis(kind: int, text: bytes) -> str:
     """PostGIS' hexadecimal EWKB."""
-    return _data(*struct_of(kind, text)["wkb"]).hex().upper()
+    return data_of(*struct_of(kind, text)["wkb"]).hex().upper()
 
 
 def mysql_geometry(kind: int, text: bytes) -> bytes:
     """MySQL's SRID, little end first, and WKB."""
     found = struct_of(kind, text)
     srid = found.get("srid", (NULL, b""))
-    number = 0 if srid[0] == NULL else _integer(*srid)
+    number = 0 if srid[0] == NULL else integer_of(*srid)
     if not 0 <= number < 2**32:
         raise ValueError
-    return number.to_bytes(4, "little") + _data(*found["wkb"])
+    return number.to_bytes(4, "little") + data_of(*found["wkb"])
 
 
 def vector(kind: int, text: bytes) -> str:
-    return f"[{','.join(_double(*item) for item in items_of(kind, text))}]"
+    return f"[{','.join(double_of(*item) for item in items_of(kind, text))}]"
 
 
 def sparse_vector(kind: int, text: bytes) -> str:
@@ -99,8 +100,8 @@ def sparse_vector(kind: int, text: bytes) -> str:
     pairs = []
     for item in items_of(*found["vector"]):
         index, value = items_of(*item)
-        pairs.append(f"{_integer(*index)}:{_double(*value)}")
-    return f"{{{','.join(pairs)}}}/{_integer(*found['dimensions'])}"
+        pairs.append(f"{integer_of(*index)}:{double_of(*value)}")
+    return f"{{{','.join(pairs)}}}/{integer_of(*found['dimensions'])}"
 
 
 def array(read: Callable[[int, bytes], Value], delimiter: str) -> Callable[[int, bytes], Value]:

@@ -15,7 +15,6 @@ Readers raise ValueError for a value that its schema does not allow.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -25,7 +24,9 @@ from ensign_core.change import BINARY, TEXT, Logical
 from ensign_core.formats.arrays import DELIMITERS
 from ensign_core.formats.decoded_structures import (
     array,
-    double_text,
+    data_of,
+    double_of,
+    integer_of,
     mysql_geometry,
     point,
     postgis,
@@ -42,7 +43,7 @@ Read = Callable[[int, bytes], tuple[int, bytes]]
 
 _Text = Callable[[int, bytes], str]
 
-_STRING, _INT, _FLOAT = b"sif"
+_STRING = b"s"[0]
 _DAYS_INFINITE: Final = {2147483647: "infinity", -2147483648: "-infinity"}
 _US_INFINITE: Final = {
     9_223_372_036_825_200_000: "infinity",
@@ -100,27 +101,6 @@ def _same(kinds: bytes) -> Read:
     return read
 
 
-def _number(kind: int, text: bytes) -> int:
-    if kind != _INT:
-        raise ValueError
-    return int(text)
-
-
-def _float(kind: int, text: bytes) -> str:
-    if kind == _STRING and text in (b"NaN", b"Infinity", b"-Infinity"):
-        return text.decode()
-    if kind not in (_INT, _FLOAT):
-        raise ValueError
-    return double_text(text)
-
-
-def data_of(kind: int, text: bytes) -> bytes:
-    """The bytes of a string in base64."""
-    if kind != _STRING:
-        raise ValueError
-    return base64.b64decode(text, validate=True)
-
-
 def _blob(kind: int, text: bytes) -> tuple[int, bytes]:
     return BINARY, data_of(kind, text)
 
@@ -154,7 +134,7 @@ def _decimal(data: bytes, scale: int) -> str:
 
 def _variable_scale(kind: int, text: bytes) -> str:
     found = struct_of(kind, text)
-    return _decimal(data_of(*found["value"]), _number(*found["scale"]))
+    return _decimal(data_of(*found["value"]), integer_of(*found["scale"]))
 
 
 def _bits(data: bytes, width: int) -> str:
@@ -162,12 +142,12 @@ def _bits(data: bytes, width: int) -> str:
 
 
 def _date(kind: int, text: bytes) -> str:
-    days = _number(kind, text)
+    days = integer_of(kind, text)
     return _DAYS_INFINITE.get(days) or _day(days)[0] + _day(days)[1]
 
 
 def _mysql_date(kind: int, text: bytes) -> str:
-    return _day(_number(kind, text))[0]
+    return _day(integer_of(kind, text))[0]
 
 
 def _day(days: int) -> tuple[str, str]:
@@ -181,7 +161,7 @@ def _moment(unit_ns: int, digits: int = 0) -> _Text:
     with 0 as many as it needs."""
 
     def convert(kind: int, text: bytes) -> str:
-        units = _number(kind, text)
+        units = integer_of(kind, text)
         if not digits:
             for us, infinite in _US_INFINITE.items():
                 if units == us * 1000 // unit_ns and unit_ns <= 1_000_000:
@@ -206,7 +186,7 @@ def _time(unit_ns: int, digits: int = 0) -> _Text:
     """A time of day, or a span, which has a sign and more than 24 hours."""
 
     def convert(kind: int, text: bytes) -> str:
-        ns = _number(kind, text) * unit_ns
+        ns = integer_of(kind, text) * unit_ns
         return f"{'-' if ns < 0 else ''}{_clock(abs(ns), digits)}"
 
     return convert
@@ -276,8 +256,8 @@ _PLAIN: Final[dict[object, FieldType]] = {
     "int16": FieldType("smallint", "int", _INTS),
     "int32": FieldType("integer", "int", _INTS),
     "int64": FieldType("bigint", "int", _INTS),
-    "float": FieldType("real", "float", _as_text(_float)),
-    "double": FieldType("double precision", "float", _as_text(_float)),
+    "float": FieldType("real", "float", _as_text(double_of)),
+    "double": FieldType("double precision", "float", _as_text(double_of)),
     "string": FieldType("text", "text", _STRINGS),
 }
 _MS, _US = 1_000_000, 1000

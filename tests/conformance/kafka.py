@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 from functools import cache
 from pathlib import Path
 
 from tests.services.kafka import KafkaServer
 from tests.services.kafka_records import Record
+from tests.services.service import lasting
 
 
 @cache
 def server() -> KafkaServer:
     """One broker for all cases, up to the end of the tests."""
-    running = KafkaServer()
-    running.__enter__()
-    atexit.register(running.close)
-    return running
+    return lasting(KafkaServer())
 
 
 class KafkaSourceCase:

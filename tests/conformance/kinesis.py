@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 from functools import cache
 from pathlib import Path
 
 from tests.services.kinesis import KinesisServer
 from tests.services.kinesis_capture import connection
+from tests.services.service import lasting
 
 
 @cache
 def server() -> KinesisServer:
     """One server for all cases, up to the end of the tests."""
-    running = KinesisServer()
-    running.__enter__()
-    atexit.register(running.close)
-    return running
+    return lasting(KinesisServer())
 
 
 class KinesisSourceCase:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -10,15 +9,13 @@ from pathlib import Path
 from ensign_core.change import Batch
 from tests.conformance.driver import drain, make_source
 from tests.services.mysql import CDC, MysqlServer, installations
+from tests.services.service import lasting
 
 
 @cache
 def server() -> MysqlServer:
     """One server for all cases, up to the end of the tests."""
-    running = MysqlServer(list(installations().values())[-1])
-    running.__enter__()
-    atexit.register(running.close)
-    return running
+    return lasting(MysqlServer(list(installations().values())[-1]))
 
 
 class MysqlCase:

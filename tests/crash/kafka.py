@@ -4,14 +4,11 @@ point, and the broker with it: the copy is the same, byte by byte, in order, exa
 from __future__ import annotations
 
 import random
-import threading
-import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from confluent_kafka import KafkaException
 
@@ -19,6 +16,7 @@ from ensign_core.broker import Broker
 from tests.crash.lives import PIPELINE, last_life, live, schedule
 from tests.crash.records import differences, odd_record
 from tests.crash.victim import SNAPSHOT_READ
+from tests.crash.writing import Writing
 from tests.services.kafka import KafkaServer
 
 CONFIG = f"""\
@@ -60,43 +58,24 @@ class Verdict:
         return f"{self.records} records in, {self.kept} events kept, compared byte by byte"
 
 
-class Load:
-    """Writes records from a thread of its own, some in transactions, some of those aborted, until
+class Load(Writing):
+    """Writes records, some in transactions, some of those aborted, until
     there are ``total``; what a broker that died did not take is not counted."""
 
     def __init__(self, server: KafkaServer, total: int, seed: int) -> None:
+        super().__init__()
         self._server = server
         self._total = total
         self._rng = random.Random(seed)
-        self._thread = threading.Thread(target=self._run)
-        self.failed: str | None = None
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            written = 0
-            while written < self._total:
-                fate = self._rng.choice(FATES)
-                chunk = [
-                    odd_record(self._rng, written + n, PARTITIONS) for n in range(CHUNK_RECORDS)
-                ]
-                with suppress(KafkaException, AssertionError):
-                    self._server.produce(self._rng.choice(TOPICS), chunk, transaction=fate)
-                    written += 0 if fate == "abort" else len(chunk)
-        except BaseException:
-            self.failed = traceback.format_exc()
-            raise
+    def write(self) -> None:
+        written = 0
+        while written < self._total:
+            fate = self._rng.choice(FATES)
+            chunk = [odd_record(self._rng, written + n, PARTITIONS) for n in range(CHUNK_RECORDS)]
+            with suppress(KafkaException, AssertionError):
+                self._server.produce(self._rng.choice(TOPICS), chunk, transaction=fate)
+                written += 0 if fate == "abort" else len(chunk)
 
 
 def run(
@@ -120,12 +99,11 @@ def run(
     )
     points = [point for point in schedule() if point != SNAPSHOT_READ]
     restarted = set(rng.sample(range(kills), restarts))
-    with Load(server, records, seed) as load:
+    with Load(server, records, seed):
         for number in range(kills):
             live("kafka", config, points[number % len(points)], rng)
             if number in restarted:
                 server.restart("kill")
-    assert load.failed is None, load.failed
     last_life("kafka", folder, config, kills)
     return judge(server, folder)
 

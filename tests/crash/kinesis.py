@@ -4,16 +4,14 @@ split and merge and both streams throttle: nothing lost, order per key kept, rep
 from __future__ import annotations
 
 import random
-import threading
-import traceback
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tests.crash.lives import PIPELINE, last_life, live, schedule
 from tests.crash.victim import SNAPSHOT_READ
+from tests.crash.writing import Writing
 from tests.services.kinesis import ACCESS_KEY, REGION, KinesisServer
 from tests.services.kinesis_proxy import THROTTLED
 
@@ -55,42 +53,25 @@ class Verdict:
         )
 
 
-class Load:
-    """Writes records from a thread of its own, numbered by key, in order per key; splits a shard
+class Load(Writing):
+    """Writes records, numbered by key, in order per key; splits a shard
     and merges two on the way."""
 
     def __init__(self, server: KinesisServer, stream: str, total: int, seed: int) -> None:
+        super().__init__()
         self._server = server
         self._stream = stream
         self._total = total
         self._rng = random.Random(seed)
-        self._thread = threading.Thread(target=self._run)
         self.numbers: defaultdict[str, int] = defaultdict(int)
-        self.failed: str | None = None
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            chunks = self._total // CHUNK_RECORDS
-            for chunk in range(chunks):
-                if chunk in (chunks // 4, chunks // 2):
-                    self._reshard(merge=chunk == chunks // 2)
-                keys = self._rng.choices([f"key-{n}" for n in range(KEYS)], k=CHUNK_RECORDS)
-                self._server.put(self._stream, [(key, self._data(key)) for key in keys])
-        except BaseException:
-            self.failed = traceback.format_exc()
-            raise
+    def write(self) -> None:
+        chunks = self._total // CHUNK_RECORDS
+        for chunk in range(chunks):
+            if chunk in (chunks // 4, chunks // 2):
+                self._reshard(merge=chunk == chunks // 2)
+            keys = self._rng.choices([f"key-{n}" for n in range(KEYS)], k=CHUNK_RECORDS)
+            self._server.put(self._stream, [(key, self._data(key)) for key in keys])
 
     def _data(self, key: str) -> bytes:
         self.numbers[key] += 1
@@ -132,11 +113,10 @@ def run(
     server.proxy.fail("GetRecords", THROTTLED, fraction=THROTTLED_SHARE, seed=seed)
     server.proxy.fail("PutRecords", THROTTLED, fraction=THROTTLED_SHARE, seed=seed)
     server.proxy.refuse_records(THROTTLED, fraction=THROTTLED_SHARE, seed=seed)
-    with Load(server, source, records, seed) as load:
+    with Load(server, source, records, seed):
         for number in range(kills):
             live("kinesis", config, rng.choice(points) if number >= len(points) else points[number],
                  rng)  # fmt: skip
-    assert load.failed is None, load.failed
     last_life("kinesis", folder, config, kills)
     verdict = judge(server, source, target)
     verdict.throttled = sum(server.proxy.failed.values())

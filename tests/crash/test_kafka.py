@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.crash import kafka
-from tests.services import kafka_programs
 from tests.services.kafka import KafkaServer
 
 SEED = 20261125
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("kafka_here")
 def test_the_copy_is_the_same(tmp_path: Path) -> None:
-    if not kafka_programs.jars():
-        pytest.skip("Kafka is not on this machine")
     with KafkaServer() as server:
         verdict = kafka.run(server, tmp_path, kills=20, restarts=1, seed=SEED)
     assert verdict.faults == []

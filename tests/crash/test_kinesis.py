@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.crash import kinesis
-from tests.services.kinesis import KinesisServer, program
+from tests.services.kinesis import KinesisServer
 
 SEED = 20261125
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("kinesis_here")
 def test_nothing_is_lost_and_keys_keep_their_order(tmp_path: Path) -> None:
-    if program() is None:
-        pytest.skip("kinesis-local is not on this machine")
     with KinesisServer() as server:
         verdict = kinesis.run(server, tmp_path, kills=5, restarts=0, seed=SEED)
     print(verdict)

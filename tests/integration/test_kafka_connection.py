@@ -21,7 +21,6 @@ from ensign_core.plugin import Finding, Source
 from ensign_core.run.retry import waits
 from tests.services.certificates import Authority
 from tests.services.kafka import CDC, STRANGER, KafkaServer, Listener
-from tests.services.kafka_programs import jars
 from tests.services.kafka_records import Record
 from tests.services.kafka_source import (
     WAIT_S_MAX,
@@ -205,10 +204,8 @@ def test_without_the_driver_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def mortal() -> Iterator[KafkaServer]:
+def mortal(kafka_here: None) -> Iterator[KafkaServer]:
     """A broker that a test may end."""
-    if not jars():
-        pytest.skip("no Kafka here: `make kafka` fetches it")
     with KafkaServer() as server:
         yield server
 

@@ -16,7 +16,6 @@ from ensign_core.errors import EnsignError
 from ensign_core.run.retry import waits
 from tests.integration.kafka_sinks import new_sink, rows
 from tests.services.kafka import KafkaServer
-from tests.services.kafka_programs import jars
 from tests.services.kafka_records import Record, consume
 from tests.services.proxy import FaultProxy
 from tests.services.ready import wait_until
@@ -25,10 +24,8 @@ WAIT_S_MAX = 60.0
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[tuple[KafkaServer, FaultProxy]]:
+def place(kafka_here: None) -> Iterator[tuple[KafkaServer, FaultProxy]]:
     """A broker that tests may stop, and what clients of its ``plaintext`` are sent through."""
-    if not jars():
-        pytest.skip("no Kafka here: `make kafka` fetches it")
     # A broker that comes back is let in when its old session is over.
     quick = {"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}
     # It forgets producers that are idle.

@@ -14,8 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import (
@@ -50,6 +49,7 @@ from tests.services.kafka_programs import (
 from tests.services.kafka_records import Isolation, Record
 from tests.services.postgres import free_ports
 from tests.services.ready import wait_until
+from tests.services.service import Service
 
 ANSWER_S_MAX = 30.0
 
@@ -117,7 +117,7 @@ LOGINS: Mapping[str, str] = {
 }
 
 
-class KafkaServer:
+class KafkaServer(Service):
     """One broker. ``settings`` are lines of its configuration file, over `DEFAULTS`; those of its
     attribute of that name hold from the next start on."""
 
@@ -136,23 +136,10 @@ class KafkaServer:
         self._admin: AdminClient | None = None
         self._topics = 0
 
-    def __enter__(self) -> Self:
-        try:
-            users = {CDC: CDC, STRANGER: STRANGER}
-            self._options = fresh_cluster(self.folder / "data", self.settings, users)
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
+    def begin(self) -> None:
+        users = {CDC: CDC, STRANGER: STRANGER}
+        self._options = fresh_cluster(self.folder / "data", self.settings, users)
+        self.start()
 
     def close(self) -> None:
         """End the broker and forget its data."""

@@ -15,8 +15,7 @@ import tempfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -24,6 +23,7 @@ from botocore.config import Config
 from tests.services.kinesis_proxy import KinesisProxy
 from tests.services.postgres import free_port
 from tests.services.ready import wait_until
+from tests.services.service import Service
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -58,7 +58,7 @@ def program() -> Path | None:
     return found if found.exists() and shutil.which("node") else None
 
 
-class KinesisServer:
+class KinesisServer(Service):
     """One server and its proxy."""
 
     def __init__(self) -> None:
@@ -70,21 +70,8 @@ class KinesisServer:
         self._own: KinesisClient | None = None
         self._streams = 0
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
+    def begin(self) -> None:
+        self.start()
 
     def close(self) -> None:
         """End the server and the proxy."""

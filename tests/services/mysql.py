@@ -17,14 +17,14 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import pymysql
 
 from tests.services.mysql_programs import NOBODY, Programs, client, copy_fresh
 from tests.services.mysql_programs import installations as installations
 from tests.services.postgres import free_port
+from tests.services.service import Service
 
 READY_S_MAX = 30.0
 PURGED_S_MAX = 5.0
@@ -87,7 +87,7 @@ class Certificates(NamedTuple):
     key: Path
 
 
-class MysqlServer:
+class MysqlServer(Service):
     """One server. ``settings`` are lines of its configuration file, over `DEFAULTS`; None makes an
     option without a value, such as ``skip_log_bin``. It offers TLS only with ``tls``."""
 
@@ -113,28 +113,15 @@ class MysqlServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
 
-    def __enter__(self) -> Self:
-        try:
-            copy_fresh(self.programs, self.folder / "data")
-            if os.geteuid() == 0:
-                os.chown(self.folder, NOBODY, NOBODY)
-            if self.tls is not None:
-                self._bring(self.tls)
-            self.write_settings()
-            self.start()
-            self.new_user(CDC, CDC)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
+    def begin(self) -> None:
+        copy_fresh(self.programs, self.folder / "data")
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+        if self.tls is not None:
+            self._bring(self.tls)
+        self.write_settings()
+        self.start()
+        self.new_user(CDC, CDC)
 
     def close(self) -> None:
         """End the server and forget its data."""

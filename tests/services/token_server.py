@@ -8,14 +8,15 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import parse_qs
+
+from tests.services.service import Service
 
 LIFE_S: Final = 600
 
 
-class TokenServer:
+class TokenServer(Service):
     """Gives tokens for ``user`` to whom knows ``client_id`` and ``client_secret``."""
 
     def __init__(self, user: str, client_id: str, client_secret: str) -> None:
@@ -50,16 +51,10 @@ class TokenServer:
         self._thread = threading.Thread(target=self._server.serve_forever)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/token"
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,12 +17,6 @@ from ensign_core.rows import decode, new_image
 from tests.processes import Processes
 
 SECRET, COLUMN, TABLE = "Zyklame-4711-geheim", "Kundennummerfeld", "Rechnungspositionen"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.open(tmp_path / "b") as made:
-        yield made
 
 
 def events(*data: object) -> list[Event]:

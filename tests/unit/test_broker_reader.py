@@ -17,9 +17,7 @@ from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import new_image
 from tests.processes import Processes
-from tests.unit.test_broker import broker, data_of, drain, events, refused
-
-__all__ = ["broker"]
+from tests.unit.test_broker import data_of, drain, events, refused
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

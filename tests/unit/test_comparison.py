@@ -150,12 +150,6 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.open(tmp_path / "b") as made:
-        yield made
-
-
 def body_of(key: Value, row: Row) -> bytes:
     return new_image([(row | {"id": key})[column.name] for column in NOW.columns])
 

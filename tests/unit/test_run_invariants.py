@@ -19,16 +19,7 @@ STEPS = [rows("orders", 1, 2), rows("lines", 3), rows("orders"), rows("orders", 
 """The third moves the position only: a heartbeat."""
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr(retry, "BACKOFF_S_MAX", 0.01)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.open(tmp_path / "b") as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 @pytest.fixture

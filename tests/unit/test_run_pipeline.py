@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,23 +12,13 @@ from ensign_core.change import Batch, Change, Stage, Tx
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode
-from ensign_core.run import retry
 from ensign_core.run.status import statuses
 from tests.scripted import PATIENCE_S, Running, ScriptedSink, Server, Step, Target, kept, lost, rows
 
 LETTERS = "shop.dead-letters"
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr(retry, "BACKOFF_S_MAX", 0.01)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.open(tmp_path / "b") as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 def letters(broker: Broker) -> list[tuple[bytes, dict[str, str]]]:

@@ -4,7 +4,7 @@ itself."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from ensign_core.change import SET_ASIDE, Batch, BatchBuilder, Change, Op, Tx
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode, new_image
-from ensign_core.run import ingest, replay, retry
+from ensign_core.run import ingest, replay
 from ensign_core.run.context import Progress, RunContext
 from ensign_core.run.letters import Letter
 from ensign_core.run.replay import joined
@@ -40,17 +40,9 @@ ODD = ("row.odd", "It is odd.")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr(retry, "BACKOFF_S_MAX", 0.01)
+def quick(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(ingest, "HEARTBEAT_S", 0.05)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.open(tmp_path / "b") as made:
-        yield made
 
 
 def parsed(batch: Batch) -> Batch:

@@ -6,8 +6,6 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -18,7 +16,7 @@ from ensign_core.cli.progress import live_snapshots, snapshot_lines, status_rows
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Signal, SnapshotProgress
 from ensign_core.rows import encode, new_image
-from ensign_core.run import context, pipeline, retry
+from ensign_core.run import context, pipeline
 from ensign_core.run.context import Progress, RunContext
 from ensign_core.run.status import snapshot_text, statuses
 from tests.scripted import PATIENCE_S, Running, Server, lost, rows, schema_of, topic_of
@@ -28,17 +26,9 @@ ASKED = Signal(0, "snapshot", ("public.*",), "id > 7", False)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr(retry, "BACKOFF_S_MAX", 0.01)
+def quick(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "SIGNALS_EVERY_S", 0.0)
     monkeypatch.setattr(pipeline, "REPORT_S", 0.01)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.open(tmp_path / "b") as made:
-        yield made
 
 
 def test_a_signal_is_heeded_once_and_forgotten_after_the_ack(broker: Broker) -> None:

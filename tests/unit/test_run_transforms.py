@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ from ensign_core.change import Batch, BatchBuilder, Op, Stage, Tx
 from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode
-from ensign_core.run import retry
 from ensign_core.run.context import Progress, RunContext
 from tests.scripted import (
     Running,
@@ -32,16 +29,7 @@ from tests.transforms import config
 LETTERS = "shop.dead-letters"
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr(retry, "BACKOFF_S_MAX", 0.01)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.open(tmp_path / "b") as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 def some(*options: dict[str, Any]) -> list[AnyTransform]:

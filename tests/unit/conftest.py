@@ -1,0 +1,24 @@
+"""Fixtures that several unit tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ensign_core.broker import Broker
+from ensign_core.run import retry
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with Broker.open(tmp_path / "b") as made:
+        yield made
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again at once."""
+    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr(retry, "BACKOFF_S_MAX", 0.01)

@@ -48,7 +48,7 @@ class Vault:
         return batch
 
     def _opener(self, key_id: bytes, stored: Stored) -> Opener:
-        for key in self.engine.data_keys([stored.topic_id]):
+        for key in self.engine.keys.stored([stored.topic_id]):
             if key.key_id == key_id:
                 return self.keys.frame_opener(key)
         raise EnsignError(
@@ -62,7 +62,7 @@ class Vault:
         a topic that there is not yet gets an id, which the key names."""
         ids = self.engine.topic_ids(topics)
         named = {name: ids.get(name) or bytes(ULID()) for name in topics}
-        found = self.engine.data_keys(list(ids.values())) if ids else []
+        found = self.engine.keys.stored(list(ids.values())) if ids else []
         active = {key.topic_id: key for key in found if key.state == "active"}
         fresh = [
             self.keys.new_data_key(topic_id, now_us())
@@ -70,7 +70,7 @@ class Vault:
             if topic_id not in active
         ]
         if fresh:
-            active.update((key.topic_id, key) for key in self.engine.add_data_keys(fresh))
+            active.update((key.topic_id, key) for key in self.engine.keys.add(fresh))
         return {name: active[topic_id] for name, topic_id in named.items()}
 
     def schema(self, schema_id: int) -> Schema:

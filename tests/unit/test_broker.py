@@ -125,7 +125,7 @@ def test_threads_publish_at_once(broker: Broker) -> None:
     def publish(name: str) -> None:
         for number in range(20):
             broker.publish("t", events(*[f"{name}{number}"] * 200))
-            broker.set_status(name, {"n": number})
+            broker.pipelines.set_status(name, {"n": number})
 
     threads = [threading.Thread(target=publish, args=(name,)) for name in "abcd"]
     for thread in threads:
@@ -137,7 +137,7 @@ def test_threads_publish_at_once(broker: Broker) -> None:
     for name in "abcd":
         mine = [one for one in found if one.startswith(name)]
         assert mine == [f"{name}{number}" for number in range(20) for _ in range(200)]
-    assert broker.statuses() == {name: {"n": 19} for name in "abcd"}
+    assert broker.pipelines.statuses() == {name: {"n": 19} for name in "abcd"}
 
 
 def forms(text: str) -> list[bytes]:
@@ -160,7 +160,7 @@ def test_nothing_lies_on_the_disk_in_clear(tmp_path: Path) -> None:
     kept = {"piece": f"{SECRET} {COLUMN} {TABLE}".encode()}
     broker.writer("p").append([("t", builder.take(None))], position, kept=kept)
     broker.publish("u", [Event(SECRET.encode(), SECRET.encode(), {SECRET: SECRET}, "x/" + SECRET)])
-    broker.set_status("p", {"detail": SECRET, "position": SECRET, COLUMN: TABLE})
+    broker.pipelines.set_status("p", {"detail": SECRET, "position": SECRET, COLUMN: TABLE})
     with broker.reader(["t", "u"], group="g") as reader:
         assert len([change for batch in reader.fetch() for change in batch]) == 4
         reader.commit("g")
@@ -175,13 +175,13 @@ def test_nothing_lies_on_the_disk_in_clear(tmp_path: Path) -> None:
                 for word in (SECRET, COLUMN, TABLE):
                     assert [form for form in forms(word) if form in content] == [], path
     with Broker.open(folder) as broker:
-        assert (broker.position("p"), broker.kept("p")) == (position, kept)
-        assert broker.statuses()["p"]["detail"] == SECRET
+        assert (broker.pipelines.position("p"), broker.pipelines.kept("p")) == (position, kept)
+        assert broker.pipelines.statuses()["p"]["detail"] == SECRET
 
 
 def test_a_piece_that_was_changed_or_moved_is_told(broker: Broker) -> None:
     writer = broker.writer("p")
-    db = broker._engine._db()
+    db = broker._engine.database.connection()
     writer.append([], Position(b"1"), kept={"a": b"one", "b": b"two"})
     broker.writer("q").append([], Position(b"1"), kept={"a": b"three"})
     boxes = dict(db.execute("SELECT pipeline || name, value FROM kept"))
@@ -190,11 +190,11 @@ def test_a_piece_that_was_changed_or_moved_is_told(broker: Broker) -> None:
         bytes([boxes["pa"][0] ^ 1]) + boxes["pa"][1:],
     ):  # fmt: skip
         db.execute("UPDATE kept SET value = ? WHERE pipeline = 'p' AND name = 'a'", (damaged,))
-        assert refused(broker.kept, "p") == "frame.tampered"
+        assert refused(broker.pipelines.kept, "p") == "frame.tampered"
     db.execute("UPDATE kept SET value = ? WHERE pipeline = 'p' AND name = 'a'", (boxes["pa"],))
-    assert broker.kept("p") == {"a": b"one", "b": b"two"}
-    broker.remove_pipeline("p")
-    assert (broker.kept("p"), broker.kept("q")) == ({}, {"a": b"three"})
+    assert broker.pipelines.kept("p") == {"a": b"one", "b": b"two"}
+    broker.pipelines.remove("p")
+    assert (broker.pipelines.kept("p"), broker.pipelines.kept("q")) == ({}, {"a": b"three"})
 
 
 def test_pieces_are_kept_with_a_position_only(broker: Broker) -> None:
@@ -206,7 +206,7 @@ def test_pieces_are_kept_with_a_position_only(broker: Broker) -> None:
     ):
         with pytest.raises(ValueError, match="position"):
             one.append([], durable, stage, {"a": b"one"})
-    assert (broker.position("p"), broker.kept("p")) == (None, {})
+    assert (broker.pipelines.position("p"), broker.pipelines.kept("p")) == (None, {})
 
 
 def test_what_is_opened_is_closed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ensign_core.broker import Broker, Event
-from ensign_core.broker.broker import event_batch
+from ensign_core.broker.events import event_batch
 from ensign_core.broker.vault import Vault
 from ensign_core.broker.writer import Writer
 from ensign_core.crypto import (
@@ -82,7 +82,7 @@ def test_no_nonce_is_used_twice_by_a_broker(
             writers = [broker.writer("p"), broker.writer()]
             for number in range(3):
                 broker.publish("t", [Event(b"%d" % number)])
-                broker.set_status("p", {"n": number})
+                broker.pipelines.set_status("p", {"n": number})
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(SqliteEngine, "append", _fails)
                     with pytest.raises(OSError, match="disk"):
@@ -187,7 +187,9 @@ def test_reading_what_a_revoked_key_sealed_says_so(tmp_path: Path) -> None:
     vault = Vault(engine, ring(tmp_path))
     Writer(vault).append([("t", event_batch("t", [Event(b"x")]))])
     (topic,) = engine.topics()
-    engine._db().execute("UPDATE keys.data_keys SET state = 'revoked', wrapped = x''")
+    engine.database.connection().execute(
+        "UPDATE keys.data_keys SET state = 'revoked', wrapped = x''"
+    )
     (stored,) = engine.frames([topic.topic_id], 0, 1)
     fresh = Vault(engine, ring(tmp_path))
     error = refused(fresh.open_frame, stored, "t")

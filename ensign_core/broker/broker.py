@@ -15,8 +15,9 @@ from ulid import ULID
 from ensign_core.broker.events import Event, event_batch
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
+from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start
-from ensign_core.broker.vault import Vault
+from ensign_core.broker.vault import Vault, about_policy
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
 from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
@@ -31,7 +32,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class TopicInfo:
-    """What is known of a topic without opening a frame; ``bytes`` are those on disk."""
+    """What is known of a topic without opening a frame; ``bytes`` are those on disk, and
+    ``content_bytes`` what they were before they were compressed."""
 
     name: str
     id: str
@@ -42,6 +44,9 @@ class TopicInfo:
     next_offset: Offset
     key_ids: list[str]
     groups: dict[str, Offset]
+    content_bytes: int
+    duplicates: int
+    policy: TopicPolicy
 
 
 class Broker:
@@ -51,6 +56,7 @@ class Broker:
         self._engine = engine
         self._vault = vault
         self._publisher: Writer | None = None
+        self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
@@ -122,6 +128,7 @@ class Broker:
                     for name, offsets in groups.items()
                     if topic.topic_id in offsets
                 },
+                topic.content_bytes, topic.duplicates, self._policy(topic),
             )
             for topic in topics
         ]  # fmt: skip
@@ -132,11 +139,26 @@ class Broker:
             return info
         raise unknown_topic(name)
 
-    def create_topic(self, name: str) -> TopicInfo:
+    def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
         """Make an empty topic, or leave the one of that name as it is."""
         check_topic_name(name)
-        self._engine.create_topic(bytes(ULID()), name)
+        topic_id = bytes(ULID())
+        self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
         return self.topic(name)
+
+    def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
+        with self._lock:
+            return self._records.box(policy.encode(), about_policy(topic_id))
+
+    def _policy(self, topic: Topic) -> TopicPolicy:
+        if topic.policy is None:
+            return TopicPolicy()
+        about = about_policy(topic.topic_id)
+        return TopicPolicy.decode(self._vault.keys.open_record(topic.policy, about))
+
+    def archive_topic(self, name: str) -> None:
+        """Let a topic take no more events: appends are refused with ``topic.archived``."""
+        self._engine.set_state(self._find(name).topic_id, "archived")
 
     def delete_topic(self, name: str) -> None:
         """Remove a topic, its events, its keys and what groups read of it."""

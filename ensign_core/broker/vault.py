@@ -121,6 +121,10 @@ def about_letter(pipeline: str) -> bytes:
     return b"letter:" + pipeline.encode()
 
 
+def about_policy(topic_id: bytes) -> bytes:
+    return b"policy:" + topic_id
+
+
 def about_status(pipeline: str) -> bytes:
     return b"status:" + pipeline.encode()
 

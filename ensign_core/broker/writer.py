@@ -123,7 +123,9 @@ class Writer:
             key.topic_id, first, last, key.key_id, sealer.session, sealer.counter, len(batch)
         ).encode()
         sealed = header + sealer.seal(packed, header)
-        return Write(key.topic_id, topic, key.key_id, len(batch), last, sealed)
+        return Write(
+            key.topic_id, topic, key.key_id, len(batch), last, sealed, frame.content_bytes(packed)
+        )
 
 
 def _times(batch: Batch) -> tuple[int, int]:

@@ -13,11 +13,14 @@ from typing import Literal, NamedTuple, Protocol
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
 
+Sealed = bytes
+
 
 @dataclass(frozen=True)
 class Topic:
     """A topic as it is stored. ``topic_id`` is a ULID's 16 bytes, ``bytes`` what its frames take on
-    disk, ``first_offset`` that of the oldest event kept."""
+    disk, ``content_bytes`` what they did before they were compressed, ``first_offset`` that of the
+    oldest event kept, ``duplicates`` how many events were refused as such, ``policy`` sealed."""
 
     topic_id: bytes
     name: str
@@ -26,11 +29,15 @@ class Topic:
     bytes: int
     first_offset: Offset
     next_offset: Offset
+    content_bytes: int
+    duplicates: int
+    policy: Sealed | None
 
 
 @dataclass(frozen=True)
 class Write:
-    """One frame to append: header and sealed body, with its last commit time in µs."""
+    """One frame to append: header and sealed body, with its last commit time in µs, and the size of
+    its body before that was compressed."""
 
     topic_id: bytes
     topic: str
@@ -38,6 +45,7 @@ class Write:
     events: int
     last_us: int
     frame: bytes
+    content_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -201,8 +209,14 @@ class Engine(Protocol):
     def topic_ids(self, names: Sequence[str]) -> dict[str, bytes]:
         """The ids of those topics that there are."""
 
-    def create_topic(self, topic_id: bytes, name: str) -> None:
+    def create_topic(self, topic_id: bytes, name: str, policy: bytes | None = None) -> None:
         """Make an empty topic; a name that exists stays as it is."""
+
+    def set_policy(self, topic_id: bytes, policy: bytes) -> None:
+        """Replace a topic's sealed policy."""
+
+    def set_state(self, topic_id: bytes, state: Literal["ready", "archived"]) -> None:
+        """Let a topic take no more events, or take them again."""
 
     def append(
         self,

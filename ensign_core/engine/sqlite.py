@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from ensign_core.change import Offset, Stage
 from ensign_core.engine import (
@@ -64,7 +65,7 @@ class SqliteEngine:
             for row in self.database.rows(
                 "SELECT ulid, name, state, events, bytes, "
                 "coalesce((SELECT min(base) FROM frames WHERE topic = topics.id), next_offset), "
-                "next_offset FROM topics "
+                "next_offset, content_bytes, duplicates, policy FROM topics "
                 "WHERE ?1 IS NULL OR name IN (SELECT value FROM json_each(?1)) ORDER BY name",
                 None if names is None else json.dumps(list(names)),
             )
@@ -78,9 +79,18 @@ class SqliteEngine:
             )
         )
 
-    def create_topic(self, topic_id: bytes, name: str) -> None:
+    def create_topic(self, topic_id: bytes, name: str, policy: bytes | None = None) -> None:
         with self.database.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO topics (ulid, name) VALUES (?, ?)", (topic_id, name))
+            db.execute("INSERT OR IGNORE INTO topics (ulid, name, policy) VALUES (?, ?, ?)",
+                       (topic_id, name, policy))  # fmt: skip
+
+    def set_policy(self, topic_id: bytes, policy: bytes) -> None:
+        with self.database.transaction() as db:
+            db.execute("UPDATE topics SET policy = ? WHERE ulid = ?", (policy, topic_id))
+
+    def set_state(self, topic_id: bytes, state: Literal["ready", "archived"]) -> None:
+        with self.database.transaction() as db:
+            db.execute("UPDATE topics SET state = ? WHERE ulid = ?", (state, topic_id))
 
     def delete_topic(self, topic_id: bytes) -> None:
         with self.database.transaction() as db:

@@ -43,6 +43,8 @@ def test_a_database_that_an_earlier_ensign_made_is_brought_up_to_date(
     engine.append([write(2)], {}, epoch, b"first")
     db = engine.database.connection()
     for statement in (
+        "ALTER TABLE held DROP COLUMN content_bytes",
+        "ALTER TABLE topics DROP COLUMN policy",
         "ALTER TABLE held ADD COLUMN first_us INTEGER NOT NULL DEFAULT 0",
         "INSERT INTO bodies VALUES (77, x'00')",
         "INSERT INTO held VALUES (77, 'p', 1, 3, 5, x'00', 1, 0)",

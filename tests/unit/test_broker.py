@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from ensign_core.broker import Broker, Event, Reader, vault
+from ensign_core.broker.events import received
 from ensign_core.change import Batch, BatchBuilder, Column, Op, Position, Schema, Stage, Tx
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode, new_image
@@ -226,3 +227,16 @@ def test_what_is_opened_is_closed(tmp_path: Path) -> None:
 def test_a_broker_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert refused(Broker.open, tmp_path / "b", create=False) == "broker.not_found"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_published_events_are_received_as_they_were(broker: Broker) -> None:
+    events = [
+        Event(b"1", b"k", {"a": "b"}, "text/plain", "T v1"), Event(b""), Event(bytes(range(256))),
+    ]  # fmt: skip
+    broker.publish("t", events)
+    (batch,) = broker.reader(["t"]).fetch()
+    found = list(received(batch))
+    assert [one.event for one in found] == events
+    assert [(one.topic, one.offset) for one in found] == [("t", 0), ("t", 1), ("t", 2)]
+    batch.ops = bytes([Op.EVENT, Op.REMOVED, Op.EVENT])
+    assert [one.offset for one in received(batch)] == [0, 2]

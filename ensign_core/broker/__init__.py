@@ -9,18 +9,21 @@
                 print(change.offset, change.op.name)
 
 A broker may be used from several threads, and its folder by several processes at once; a `Writer`,
-a `Reader`, `Letters` and a `Lookup` belong to one thread each.
+a `Reader`, `Letters` and a `Lookup` belong to one thread each, a `Publisher` to any number.
 """
 
 from ensign_core.broker.broker import Broker, TopicInfo
-from ensign_core.broker.events import Event
+from ensign_core.broker.events import EVENT_BYTES_MAX, Event
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
+from ensign_core.broker.publisher import Publisher
 from ensign_core.broker.reader import Reader
+from ensign_core.broker.receipts import Acked, Nacked, Receipt
 from ensign_core.broker.writer import Writer
 
 __all__ = [
-    "Broker", "Deduplication", "Event", "Letters", "Lookup", "Pipelines", "Reader", "Retention",
-    "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
+    "EVENT_BYTES_MAX", "Acked", "Broker", "Deduplication", "Event", "Letters", "Lookup", "Nacked",
+    "Pipelines", "Publisher", "Reader", "Receipt", "Retention", "TopicInfo", "TopicPolicy",
+    "Writer", "dead_letter_topic",
 ]  # fmt: skip

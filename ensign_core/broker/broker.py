@@ -12,10 +12,14 @@ from typing import Self
 
 from ulid import ULID
 
-from ensign_core.broker.events import Event, event_batch
+from ensign_core.broker.committer import Committer
+from ensign_core.broker.events import Event
 from ensign_core.broker.letters import Lookup
+from ensign_core.broker.names import check_topic_name, unknown_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
+from ensign_core.broker.policy_change import set_policy
+from ensign_core.broker.publisher import Publisher
 from ensign_core.broker.reader import Reader, Start
 from ensign_core.broker.vault import Vault, about_policy
 from ensign_core.broker.writer import Writer
@@ -25,7 +29,6 @@ from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
-TOPIC_BYTES_MAX = 512
 _CHECK = "kek"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -55,9 +58,10 @@ class Broker:
     def __init__(self, engine: SqliteEngine, vault: Vault, notice: str | None) -> None:
         self._engine = engine
         self._vault = vault
-        self._publisher: Writer | None = None
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
+        self._committer = Committer(vault)
+        self._publisher = self.publisher()
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
         self.pipelines = Pipelines(vault, self.offset)
@@ -101,6 +105,8 @@ class Broker:
         return cls(engine, Vault(engine, ring), notice)
 
     def close(self) -> None:
+        """Commit what was sent to publish, and close."""
+        self._committer.close()
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -156,6 +162,12 @@ class Broker:
         about = about_policy(topic.topic_id)
         return TopicPolicy.decode(self._vault.keys.open_record(topic.policy, about))
 
+    def set_policy(self, name: str, policy: TopicPolicy) -> None:
+        """Give a topic another policy. Where that changes which events are duplicates, the events
+        that there are are read first, so that later ones are compared with them too."""
+        topic = self._find(name)
+        set_policy(self._vault, topic, self._policy(topic), policy, self._box)
+
     def archive_topic(self, name: str) -> None:
         """Let a topic take no more events: appends are refused with ``topic.archived``."""
         self._engine.set_state(self._find(name).topic_id, "archived")
@@ -173,17 +185,22 @@ class Broker:
         """A writer for the calling thread. With a pipeline's name it takes that pipeline over."""
         return Writer(self._vault, pipeline)
 
+    def publisher(
+        self, session: bytes | str | None = None, *, create_topics: bool = True
+    ) -> Publisher:
+        """What publishes for any number of threads, with acks. In a ``session`` events are numbered
+        and a retry is stored once. Topics are made as needed, or, without ``create_topics``,
+        refused as ``topic.unknown``."""
+        return Publisher(self._vault, self._committer, session, create_topics=create_topics)
+
     def publish(self, topic: str, events: Iterable[Event]) -> Offset:
-        """Append events to a topic, made if need be. Returns the last one's offset (that of the
-        topic's end less one if there were none) once they are on the disk."""
-        check_topic_name(topic)
-        batch = event_batch(topic, events)
-        with self._lock:
-            if not len(batch):
-                return self.create_topic(topic).next_offset - 1
-            self._publisher = self._publisher or self.writer()
-            (first,) = self._publisher.append([(topic, batch)])
-        return first + len(batch) - 1
+        """Append events to a topic, made if need be, in one commit. Returns the last one's offset
+        (that of the topic's end less one if there were none; that of the event it repeats if the
+        topic's policy makes it a duplicate) once they are on the disk. Raises
+        ``event.too_large``, and then none of them was stored, ``topic.archived`` and the engine's
+        errors."""
+        offset = self._publisher.publish_all(topic, events)
+        return self.create_topic(topic).next_offset - 1 if offset is None else offset
 
     def reader(
         self, topics: Sequence[str], start: Start = "start", group: str | None = None
@@ -225,20 +242,3 @@ class Broker:
     def lookup(self) -> Lookup:
         """What finds single events, for the calling thread."""
         return Lookup(self._vault)
-
-
-def check_topic_name(name: str) -> None:
-    """Raise ``topic.name_invalid`` unless ``name`` may name a topic."""
-    legal = name.isascii() and all(c.isalnum() or c in "._-" for c in name)
-    if not name or len(name) > TOPIC_BYTES_MAX or not legal:
-        raise EnsignError(
-            "topic.name_invalid",
-            "A topic's name is 1 to 512 letters, digits, dots, underscores and hyphens.",
-            "Choose another name.",
-        )
-
-
-def unknown_topic(name: str) -> EnsignError:
-    return EnsignError(
-        "topic.unknown", f"There is no topic {name!r}.", "List the topics with: ensign topics list"
-    )

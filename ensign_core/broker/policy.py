@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from ensign_core.errors import EnsignError
+
 Strategy = Literal["none", "strict", "datagram", "key_grouped", "unique_key", "unique_field"]
 
 
@@ -28,22 +30,51 @@ class Deduplication:
     """Which published events are duplicates of one that the topic has: ``strict`` (data, metadata,
     mimetype and type are equal), ``datagram`` (data), ``key_grouped`` (data, and the metadata of
     ``keys``), ``unique_key`` (the metadata of ``keys``), ``unique_field`` (the ``fields`` of JSON
-    data). ``keep`` says which of the two stays."""
+    data, compared by value; ``a.b`` is the field b of the object a). ``keep`` says which of the two
+    stays.
+
+    What is missing is null, but an event that has none of the keys or fields, or no JSON, is a
+    duplicate of nothing. Only what is published counts: changes that pipelines capture are never
+    duplicates. Raises ``policy.invalid``."""
 
     strategy: Strategy = "none"
     keys: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     keep: Literal["earliest", "latest"] = "earliest"
 
+    def __post_init__(self) -> None:
+        for what, names, strategies in (
+            ("keys", self.keys, ("key_grouped", "unique_key")),
+            ("fields", self.fields, ("unique_field",)),
+        ):
+            if bool(names) != (self.strategy in strategies):
+                raise EnsignError(
+                    "policy.invalid",
+                    f"The deduplication {self.strategy} has {'no' if names else 'to have'} {what}.",
+                    f"Give {what} with {' or '.join(strategies)}, and with nothing else.",
+                )
+
 
 @dataclass(frozen=True)
 class TopicPolicy:
     """All of it. ``sealing`` is ``server`` (whoever has the project's key reads) or ``client`` (the
-    writer seals for the readers that have a grant); it is chosen when the topic is made."""
+    writer seals for the readers that have a grant); it is chosen when the topic is made. Raises
+    ``topic.client_sealed`` for what must see inside the events of a client-sealed topic."""
 
     retention: Retention = field(default_factory=Retention)
     deduplication: Deduplication = field(default_factory=Deduplication)
     sealing: Literal["server", "client"] = "server"
+
+    def __post_init__(self) -> None:
+        if self.sealing == "client" and (
+            self.retention.compact or self.deduplication.strategy != "none"
+        ):
+            raise EnsignError(
+                "topic.client_sealed",
+                "Neither compaction nor deduplication goes with client sealing: who does it must "
+                "see inside the events.",
+                "Leave them out, or let the topic be sealed by the server.",
+            )
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from array import array
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, chain
 
 from ulid import ULID
 
 from ensign_core import frame
-from ensign_core.change import Batch, Column, Schema
+from ensign_core.change import Batch, Column, Offset, Op, Schema
 from ensign_core.crypto import DataKey, KeyRing, Opener
 from ensign_core.engine import Engine, Stored
 from ensign_core.errors import EnsignError
@@ -45,6 +48,10 @@ class Vault:
             where = f"topic {topic}, offsets {stored.offset} to {last}"
             raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
         batch.topic = topic
+        if stored.superseded:
+            last = stored.offset + stored.events - 1
+            gone = self.engine.publishing.superseded(stored.topic_id, stored.offset, last)
+            return _without(batch, gone) if gone else batch
         return batch
 
     def _opener(self, key_id: bytes, stored: Stored) -> Opener:
@@ -92,6 +99,21 @@ class Vault:
         if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
             self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def _without(batch: Batch, offsets: Sequence[Offset]) -> Batch:
+    """A batch with events taken out, which keep their places."""
+    ops = bytearray(batch.ops)
+    for offset in offsets:
+        ops[offset - batch.offset] = Op.REMOVED
+    removed = int(Op.REMOVED)
+    starts = chain((0,), batch.ends)
+    bodies = [
+        b"" if op == removed else batch.body[start:end]
+        for op, start, end in zip(ops, starts, batch.ends, strict=False)
+    ]
+    ends = array("I", accumulate(map(len, bodies)))
+    return replace(batch, ops=bytes(ops), ends=ends, body=b"".join(bodies))
 
 
 def _about_schema(schema_id: int) -> bytes:

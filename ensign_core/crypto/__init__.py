@@ -7,7 +7,7 @@ from ensign_core.crypto.providers import (
     KeyProvider,
     default_key_file,
 )
-from ensign_core.crypto.seal import Opener, Sealer
+from ensign_core.crypto.seal import Opener, Sealer, forked
 
 __all__ = [
     "DataKey",
@@ -18,4 +18,5 @@ __all__ = [
     "Opener",
     "Sealer",
     "default_key_file",
+    "forked",
 ]

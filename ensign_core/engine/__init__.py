@@ -57,6 +57,8 @@ class Stored:
     offset: Offset
     events: int
     frame: bytes
+    superseded: int = 0
+    """How many events of its topic are superseded."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,38 @@ Replayed = tuple[bytes, Sequence[Offset]]
 """Dead letters that an append replays: their topic's id and their offsets."""
 
 
+class Numbers(NamedTuple):
+    """Sequences of a producer's session, one per event, from ``first`` on, and where the events
+    lie: from the index ``at`` on in the frame that is appended, or, if that is negative, from the
+    ``offset`` on in the topic."""
+
+    session: bytes
+    first: int
+    events: int
+    at: int
+    offset: Offset = 0
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What the events published to a topic are known by. The claims hold or nothing is written:
+    ``topic_id`` (None: there is no such topic) still has the ``policy``, no session's number is
+    taken or forgotten, and no event of the topic has any of the ``hashes``.
+
+    ``frame`` is the index of the topic's frame in the append, -1 if it has none. With ``latest``
+    hashes may be taken: the events that had them are superseded. ``duplicates`` were left out."""
+
+    topic: str
+    topic_id: bytes | None
+    policy: Sealed | None
+    at_us: int
+    frame: int = -1
+    numbers: Sequence[Numbers] = ()
+    hashes: Sequence[tuple[bytes, int]] = ()
+    latest: bool = False
+    duplicates: int = 0
+
+
 @dataclass(frozen=True)
 class Beside:
     """What an append commits beside its frames, all or nothing with them."""
@@ -87,10 +121,18 @@ class Beside:
     replayed: Replayed | None = None
     """Dead letters that are done with then."""
 
+    claims: Sequence[Claims] = ()
+    """What published events are known by; raises ClaimedError if it does not hold any more."""
+
 
 class StaleWriteError(Exception):
     """An append was sealed for a topic or under a key that is no longer current (made at the same
     time by another process, rotated, revoked). Nothing was written: look again and seal anew."""
+
+
+class ClaimedError(Exception):
+    """What an append claimed does not hold any more, since another was faster. Nothing was written:
+    look again and claim what is left."""
 
 
 class Bell(Protocol):
@@ -190,6 +232,41 @@ class Letters(Protocol):
         """What is known of dead letters between two offsets that were to be replayed."""
 
 
+class Window(NamedTuple):
+    """What is known of a producer's session in a topic: the ``newest`` of its sequences (-1: none),
+    up to which of them all are forgotten, and offsets of some as runs ``(first, last, offset)``."""
+
+    newest: int = -1
+    forgotten: int = -1
+    runs: Sequence[tuple[int, int, Offset]] = ()
+
+
+class Publishing(Protocol):
+    """What published events are known by, so that none is stored twice. `Engine.append` adds to it,
+    with `Claims`."""
+
+    def window(self, topic_id: bytes, session: bytes, first: int, last: int) -> Window:
+        """What is known of the session's sequences, with the runs between two of them."""
+
+    def duplicates(self, topic_id: bytes, hashes: Sequence[bytes]) -> dict[bytes, Offset]:
+        """The events that have these hashes, of those that can still be read."""
+
+    def superseded(self, topic_id: bytes, first: Offset, last: Offset) -> list[Offset]:
+        """The events between two offsets that later ones took the place of."""
+
+    def seed(
+        self, topic_id: bytes, hashes: Sequence[tuple[bytes, Offset]], *, latest: bool
+    ) -> None:
+        """Remember hashes of events that the topic has, where none is known or, if ``latest``, an
+        earlier one is."""
+
+    def seeded(self, topic_id: bytes, policy: Sealed, end: Offset) -> bool:
+        """Give the topic its policy if ``end`` still is its end; whether it was."""
+
+    def keep_hashes(self, topic_id: bytes, prefix: bytes | None) -> None:
+        """Forget the topic's hashes but those that begin with ``prefix``, some at a time."""
+
+
 class Engine(Protocol):
     """Where frames live. Each method is atomic and durable when it returns."""
 
@@ -197,6 +274,7 @@ class Engine(Protocol):
     groups: Groups
     keys: Keys
     letters: Letters
+    publishing: Publishing
 
     def meta(self) -> Mapping[str, bytes]: ...
 

@@ -21,10 +21,12 @@ from ensign_core.engine import (
     Keys,
     Letters,
     Pipelines,
+    Publishing,
     Stored,
     Topic,
     Write,
     letters,
+    publishing,
 )
 from ensign_core.engine.append import check_epoch, delete, keep, release, write_all
 from ensign_core.engine.connection import classified, not_writable
@@ -33,6 +35,7 @@ from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
+from ensign_core.engine.publishing import PublishingStore
 from ensign_core.engine.wake import FifoBell, ring
 
 FRAMES_PER_FETCH_MAX = 1024
@@ -48,6 +51,7 @@ class SqliteEngine:
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
+        self.publishing: Publishing = PublishingStore(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -111,6 +115,8 @@ class SqliteEngine:
         with self.database.transaction() as db:
             if epoch is not None:
                 check_epoch(db, epoch)
+            claims = beside.claims if beside is not None else ()
+            publishing.check(db, claims)
             db.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)",
                            [(_signed(key), box) for key, box in schemas.items()])  # fmt: skip
             if stage is Stage.RELEASE and epoch is not None:
@@ -123,6 +129,7 @@ class SqliteEngine:
                 keep(db, epoch.pipeline, kept)
             if beside is not None and beside.replayed is not None:
                 letters.drop(db, *beside.replayed)
+            publishing.remember(db, claims, offsets)
         if stage is Stage.RELEASE or (writes and stage is not Stage.HOLD):
             ring(self.path / "wake")
         return offsets
@@ -158,7 +165,7 @@ class SqliteEngine:
         size = 0
         with classified(self.path):
             cursor = self.database.connection().execute(
-                "SELECT seq, ulid, base, frames.events, data FROM frames "  # noqa: S608
+                "SELECT seq, ulid, base, frames.events, data, superseded FROM frames "  # noqa: S608
                 "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
                 f"WHERE seq > ? AND topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
                 "ORDER BY seq LIMIT ?",

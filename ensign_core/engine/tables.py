@@ -7,6 +7,11 @@ sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of
 letters that are done with, by an operator's word or because they were replayed: a topic itself only
 grows. ``replays`` are those that were to be replayed and are not done with: whether that is asked
 for now, of which part of the pipeline, and how often it failed, the last time for which error.
+
+``producers`` are sessions that number what they publish, by a keyed hash of their name, and
+``sequences`` their newest numbers, as runs with the offset of the first. ``dedup`` has keyed hashes
+that tell the events of a topic with deduplication apart, behind a mark of the policy that they are
+of; ``superseded`` are events that a later one took the place of, ``topics.superseded`` how many.
 """
 
 TABLES_VERSION = 4
@@ -17,6 +22,7 @@ COLUMNS = {
         "content_bytes": "INTEGER NOT NULL DEFAULT 0",
         "duplicates": "INTEGER NOT NULL DEFAULT 0",
         "policy": "BLOB",
+        "superseded": "INTEGER NOT NULL DEFAULT 0",
     },
     "held": {"content_bytes": "INTEGER NOT NULL DEFAULT 0"},
 }
@@ -34,6 +40,7 @@ CREATE TABLE IF NOT EXISTS topics (
     content_bytes INTEGER NOT NULL DEFAULT 0,
     duplicates INTEGER NOT NULL DEFAULT 0,
     policy BLOB,
+    superseded INTEGER NOT NULL DEFAULT 0,
     next_offset INTEGER NOT NULL DEFAULT 0,
     high_us INTEGER NOT NULL DEFAULT -9223372036854775808
 ) STRICT;
@@ -90,6 +97,31 @@ CREATE TABLE IF NOT EXISTS replays (
     PRIMARY KEY (topic, offset)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS replays_asked ON replays (topic, part, offset) WHERE asked = 1;
+CREATE TABLE IF NOT EXISTS producers (
+    id INTEGER PRIMARY KEY,
+    topic INTEGER NOT NULL,
+    session BLOB NOT NULL,
+    newest INTEGER NOT NULL DEFAULT -1,
+    forgotten INTEGER NOT NULL DEFAULT -1,
+    runs INTEGER NOT NULL DEFAULT 0,
+    seen_us INTEGER NOT NULL,
+    UNIQUE (topic, session)
+) STRICT;
+CREATE INDEX IF NOT EXISTS producers_seen ON producers (topic, seen_us);
+CREATE TABLE IF NOT EXISTS sequences (
+    producer INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    PRIMARY KEY (producer, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dedup (
+    topic INTEGER NOT NULL, hash BLOB NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS dedup_by_offset ON dedup (topic, offset);
+CREATE TABLE IF NOT EXISTS superseded (
+    topic INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, offset)
+) STRICT, WITHOUT ROWID;
 """
 
 KEYS = """

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -143,11 +144,9 @@ def test_a_damaged_page_is_told(folder: Path, engine: SqliteEngine) -> None:
     with (folder / "ensign.db").open("r+b") as file:
         file.seek(8192)
         file.write(b"\xff" * (size - 8192))
-    again = SqliteEngine(folder)
-    with pytest.raises(EnsignError) as raised:
+    with pytest.raises(EnsignError) as raised, closing(SqliteEngine(folder)) as again:
         again.append([write()], {})
     assert raised.value.code == "engine.damaged"
-    again.close()
 
 
 def test_a_file_in_place_of_the_folder_is_told(folder: Path) -> None:

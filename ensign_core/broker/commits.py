@@ -78,7 +78,7 @@ class _Plan:
             if first <= self.windows[session].forgotten:
                 receipt.failed(_forgotten())
                 return
-            last = first + len(receipt.bodies) - 1
+            last = first + receipt.count - 1
             self.newest[session] = max(self.newest[session], last)
         places: list[_Place] = []
         for number, (body, key) in enumerate(zip(receipt.bodies, hashes, strict=True), first):
@@ -239,7 +239,7 @@ class Commits:
                 low, high = spans.get(receipt.session, (SEQUENCE_MAX, -1))
                 if not receipt.assigned and receipt.sequence is not None:
                     low = min(low, receipt.sequence)
-                    high = max(high, receipt.sequence + len(receipt.bodies) - 1)
+                    high = max(high, receipt.sequence + receipt.count - 1)
                 spans[receipt.session] = low, high
         topic_id = plan.known.topic_id if plan.known is not None else None
         for session, (low, high) in spans.items():
@@ -266,7 +266,7 @@ class Commits:
     ) -> list[Sequence[bytes | None]]:
         hasher = plan.hasher
         if hasher is None or plan.known is None:
-            return [[None] * len(receipt.bodies) for receipt in receipts]
+            return [[None] * receipt.count for receipt in receipts]
         hashes = [list(map(hasher, receipt.events)) for receipt in receipts]
         if not plan.latest:
             wanted = [key for keys in hashes for key in keys if key is not None]

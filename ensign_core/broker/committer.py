@@ -65,7 +65,7 @@ class Committer:
                 self._events
                 and not self._closed
                 and (
-                    self._events + len(receipt.bodies) > QUEUE_EVENTS_MAX
+                    self._events + receipt.count > QUEUE_EVENTS_MAX
                     or self._bytes + receipt.size > QUEUE_BYTES_MAX
                 )
             ):
@@ -74,7 +74,7 @@ class Committer:
                 raise _closed()
             self._queue.append(receipt)
             self._put += 1
-            self._events += len(receipt.bodies)
+            self._events += receipt.count
             self._bytes += receipt.size
             if self._leading:
                 if len(self._queue) == self._gather_count:
@@ -173,7 +173,7 @@ class Committer:
                     receipt.failed(_interrupted())
             with self._lock:
                 self._finished += len(taken)
-                self._events -= sum(len(receipt.bodies) for receipt in taken)
+                self._events -= sum(receipt.count for receipt in taken)
                 self._bytes -= size
                 self._committed.notify_all()
         return len(taken)

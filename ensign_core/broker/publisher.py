@@ -59,7 +59,7 @@ class Publisher:
         """Publish events in one commit, all or none, with consecutive sequences; returns when they
         are on the disk, and raises as `publish` does."""
         receipt = self._receipt(topic, events, first_sequence)
-        if not receipt.bodies:
+        if not receipt.count:
             return []
         self._committer.put(receipt, lead=True)
         return receipt.results()
@@ -67,7 +67,7 @@ class Publisher:
     def publish_all(self, topic: str, events: Iterable[Event]) -> Offset | None:
         """The same for who needs no more than the last event's offset; None if there were none."""
         receipt = self._receipt(topic, events, None)
-        if not receipt.bodies:
+        if not receipt.count:
             return None
         self._committer.put(receipt, lead=True)
         return receipt.result().offset

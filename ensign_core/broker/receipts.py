@@ -81,7 +81,7 @@ class Receipt:
 
     __slots__ = (
         "_acks", "_done", "_error", "_first", "_on_done", "_wait", "assigned", "bodies",
-        "committed_us", "create", "events", "sequence", "session", "size", "topic",
+        "committed_us", "count", "create", "events", "sequence", "session", "size", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,7 @@ class Receipt:
         self.topic = topic
         self.events = events
         self.bodies = bodies
+        self.count = len(bodies)
         self.size = sum(map(len, bodies))
         self.session = session
         self.sequence = sequence
@@ -129,6 +130,7 @@ class Receipt:
         self._finish()
 
     def _finish(self) -> None:
+        self.events = self.bodies = ()
         self._done = True
         self._wait.release()
         if self._on_done is not None:
@@ -148,14 +150,14 @@ class Receipt:
         self._raise()
         if self._acks is not None:
             return list(self._acks)
-        return [Acked(self._first + i, self.committed_us) for i in range(len(self.bodies))]
+        return [Acked(self._first + i, self.committed_us) for i in range(self.count)]
 
     def result(self) -> Acked:
         """That of the last event."""
         self._raise()
         if self._acks is not None:
             return self._acks[-1]
-        return Acked(self._first + len(self.bodies) - 1, self.committed_us)
+        return Acked(self._first + self.count - 1, self.committed_us)
 
     def outcome(self) -> Acked | Nacked:
         """The last event's ack, or the nack, when it is known."""

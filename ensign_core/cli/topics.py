@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from ensign_core.broker import Broker, Event, TopicInfo
+from ensign_core.broker import TopicInfo, TopicPolicy
 from ensign_core.cli.options import (
     ConfigOption,
     JsonOption,
@@ -19,11 +17,11 @@ from ensign_core.cli.options import (
     parse_start,
 )
 from ensign_core.cli.output import notice, out, show_json, table
-from ensign_core.errors import EnsignError
+from ensign_core.cli.policy import FieldsOption, KeepOption, NamesOption, StrategyOption, changed
+from ensign_core.cli.publishing import publish_lines
 from ensign_core.formats import FORMATS, formatter
 
 app = typer.Typer(no_args_is_help=True, help="List, create, show and delete topics.")
-READ_BYTES = 1 << 20
 
 TopicArgument = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
 
@@ -107,13 +105,35 @@ def show_topic(
 @app.command("create")
 def create_topic(
     topic: TopicArgument,
+    dedup: StrategyOption = None,
+    dedup_keys: NamesOption = None,
+    dedup_fields: FieldsOption = None,
+    dedup_keep: KeepOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
     """Make an empty topic; one that exists stays as it is."""
+    policy = changed(TopicPolicy(), dedup, dedup_keys, dedup_fields, dedup_keep)
     with open_broker(config, path, keys, create=True) as broker:
-        broker.create_topic(topic)
+        broker.create_topic(topic, policy)
+
+
+@app.command("set")
+def set_topic(
+    topic: TopicArgument,
+    dedup: StrategyOption = None,
+    dedup_keys: NamesOption = None,
+    dedup_fields: FieldsOption = None,
+    dedup_keep: KeepOption = None,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Change what a topic's owner decides about it; what is not given stays."""
+    with open_broker(config, path, keys) as broker:
+        before = broker.topic(topic).policy
+        broker.set_policy(topic, changed(before, dedup, dedup_keys, dedup_fields, dedup_keep))
 
 
 @app.command("delete")
@@ -163,30 +183,6 @@ def read(
             sys.stdout.buffer.flush()
 
 
-def _publish(broker: Broker, topic: str, lines: list[bytes], key: str | None) -> int:
-    """Publish what a chunk of standard input held; the last offset."""
-    return broker.publish(topic, [_event(text, key) for text in lines])
-
-
-def _event(text: bytes, key: str | None) -> Event:
-    try:
-        value = json.loads(text)
-        mimetype = "application/json"
-    except ValueError:
-        value, mimetype = None, "text/plain"
-    if key is None:
-        return Event(text, mimetype=mimetype)
-    if not isinstance(value, dict) or key not in value:
-        raise EnsignError(
-            "publish.key_missing",
-            f"A line is not a JSON object with the field {key!r}; its batch was not published.",
-            "Mend it and publish again from the line behind those that were acked.",
-        )
-    field = value[key]
-    encoded = field if isinstance(field, str) else json.dumps(field)
-    return Event(text, key=encoded.encode(), mimetype=mimetype)
-
-
 def publish(
     topic: TopicArgument,
     key: Annotated[
@@ -198,27 +194,6 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Publish each line of standard input as an event; says when a batch of them is synced."""
-    acked = 0
     with open_broker(config, path, keys, create=True) as broker:
         broker.create_topic(topic)
-        rest = b""
-        while True:
-            chunk = os.read(sys.stdin.fileno(), READ_BYTES)
-            whole, newline, rest_now = (rest + chunk).rpartition(b"\n")
-            if not chunk:
-                whole, rest_now = rest, b""
-            lines = [text for text in whole.split(b"\n") if text.strip()]
-            if newline or not chunk:
-                rest = rest_now
-            else:
-                rest += chunk
-            if lines:
-                last = _publish(broker, topic, lines, key)
-                acked += len(lines)
-                if as_json:
-                    show_json({"acked": acked, "last_offset": last})
-                else:
-                    out.print(f"acked {acked}, last offset {last}")
-                sys.stdout.flush()
-            if not chunk:
-                return
+        publish_lines(broker.publisher(), topic, sys.stdin.fileno(), key, as_json=as_json)

@@ -23,6 +23,7 @@ from ensign_core.broker.vault import (
     about_signal,
     about_status,
     now_us,
+    record_key,
 )
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, BatchBuilder, Offset, Op, Position, Tx, event_schema
@@ -100,11 +101,11 @@ class Broker:
         engine = SqliteEngine(folder)
         try:
             check = engine.meta().get(_CHECK)
-            ring = KeyRing(provider, create=check is None)
+            ring = KeyRing(provider, create=check is None, check=check)
             if check is None:
                 engine.set_meta({_CHECK: ring.check, "project": bytes(ULID())})
-                check = engine.meta()[_CHECK]
-            ring.verify(check, provider.describe())
+                ring.verify(engine.meta()[_CHECK], provider.describe())
+            ring.use_records(record_key(engine, ring, fresh=check is None))
         except BaseException:
             engine.close()
             raise

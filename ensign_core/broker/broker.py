@@ -27,7 +27,7 @@ from ensign_core.broker.vault import (
 )
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, BatchBuilder, Offset, Op, Position, Tx, event_schema
-from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
+from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
@@ -110,7 +110,7 @@ class Broker:
             engine.close()
             raise
         notice = None
-        if isinstance(provider, FileProvider) and provider.created:
+        if isinstance(provider, FileProvider | KmsProvider) and provider.created:
             notice = (
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."

@@ -1,6 +1,9 @@
-"""Sealing: data keys per topic, wrapped by the project's key-encryption key (KEK)."""
+"""Sealing: data keys per topic, wrapped by the project's key-encryption key (KEK), or for named
+readers."""
 
+from ensign_core.crypto.identity import Identity, parse_public, seal_to
 from ensign_core.crypto.keyring import PROJECT, DataKey, KeyRing
+from ensign_core.crypto.kms import KmsProvider
 from ensign_core.crypto.providers import (
     EnvironmentProvider,
     FileProvider,
@@ -15,10 +18,14 @@ __all__ = [
     "DataKey",
     "EnvironmentProvider",
     "FileProvider",
+    "Identity",
     "KeyProvider",
     "KeyRing",
+    "KmsProvider",
     "Opener",
     "RotatingProvider",
     "Sealer",
     "default_key_file",
+    "parse_public",
+    "seal_to",
 ]

@@ -157,6 +157,17 @@ def test_rotations_begun_at_the_same_time_have_one_key(tmp_path: Path) -> None:
         path.unlink()
 
 
+def test_a_key_file_stays_its_owners(tmp_path: Path) -> None:
+    """Root may rotate what a service then reads."""
+    provider = FileProvider(tmp_path / "keys")
+    provider.keys(create=True)
+    owner = 12345 if os.geteuid() == 0 else os.geteuid()
+    os.chown(provider.path, owner, -1)
+    provider.begin()
+    found = provider.path.stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (owner, 0o600)
+
+
 def test_a_key_file_behind_a_link_stays_there(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     FileProvider(tmp_path / "far" / "keys").keys(create=True)

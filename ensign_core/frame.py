@@ -133,7 +133,7 @@ def pack(batch: Batch) -> bytes:
 
 def schema_ids(packed: bytes) -> list[int]:
     """The ids of the schemas that a packed body refers to."""
-    _content_bytes(packed)
+    content_bytes(packed)
     with zstandard.ZstdDecompressor().stream_reader(packed) as stream:
         try:
             head = stream.read(_counts.size)
@@ -208,7 +208,8 @@ def _columns(data: bytes) -> tuple[tuple[int, int, int, int, int], array[int], b
     return counts, take.array("Q", counts[1]), data, take.at
 
 
-def _content_bytes(packed: bytes) -> int:
+def content_bytes(packed: bytes) -> int:
+    """How large a packed body was before it was compressed."""
     try:
         size = zstandard.frame_content_size(packed)
     except zstandard.ZstdError:
@@ -219,7 +220,7 @@ def _content_bytes(packed: bytes) -> int:
 
 
 def _decompress(packed: bytes) -> bytes:
-    _content_bytes(packed)
+    content_bytes(packed)
     try:
         return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError:

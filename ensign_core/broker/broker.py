@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 from ulid import ULID
 
-from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, Lookup, dead_letter_topic
-from ensign_core.broker.reader import Reader, within
-from ensign_core.broker.vault import (
-    Vault,
-    about_kept,
-    about_position,
-    about_signal,
-    about_status,
-    now_us,
-    record_key,
-)
+from ensign_core.broker.events import Event, event_batch
+from ensign_core.broker.letters import Lookup
+from ensign_core.broker.pipelines import Pipelines
+from ensign_core.broker.policy import TopicPolicy
+from ensign_core.broker.reader import Reader, Start
+from ensign_core.broker.vault import Vault, about_policy, record_key
 from ensign_core.broker.writer import Writer
-from ensign_core.change import Batch, BatchBuilder, Offset, Op, Position, Tx, event_schema
+from ensign_core.change import Offset
 from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
-from ensign_core.plugin import Signal
-from ensign_core.rows import new_image
-
-Start = Literal["start", "end"] | Offset | datetime
-"""Where to read from: an end of the topic, an offset (included), or a time."""
 
 TOPIC_BYTES_MAX = 512
 _CHECK = "kek"
@@ -43,19 +31,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something to publish. ``data`` is up to the publisher; ``mimetype`` says what it is."""
-
-    data: bytes
-    key: bytes | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    mimetype: str | None = None
-    type: str | None = None
-
-
-@dataclass(frozen=True)
 class TopicInfo:
-    """What is known of a topic without opening a frame; ``bytes`` are those on disk."""
+    """What is known of a topic without opening a frame; ``bytes`` are those on disk, and
+    ``content_bytes`` what they were before they were compressed."""
 
     name: str
     id: str
@@ -66,6 +44,9 @@ class TopicInfo:
     next_offset: Offset
     key_ids: list[str]
     groups: dict[str, Offset]
+    content_bytes: int
+    duplicates: int
+    policy: TopicPolicy
 
 
 class Broker:
@@ -79,6 +60,8 @@ class Broker:
         self._lock = threading.Lock()
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
+        self.pipelines = Pipelines(vault, self.offset)
+        """What is kept for pipelines."""
         self.notice = notice
         """What to tell the user after the first use: where the new key lies."""
 
@@ -131,10 +114,10 @@ class Broker:
 
     def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
         """All topics, or those of the names that there are; by name."""
-        groups = self._engine.groups()
+        groups = self._engine.groups.offsets()
         topics = self._engine.topics(names)
         keys: dict[bytes, list[str]] = {}
-        for key in self._engine.data_keys([topic.topic_id for topic in topics]):
+        for key in self._engine.keys.stored([topic.topic_id for topic in topics]):
             keys.setdefault(key.topic_id, []).append(key.key_id.hex())
         return [
             TopicInfo(
@@ -145,6 +128,7 @@ class Broker:
                     for name, offsets in groups.items()
                     if topic.topic_id in offsets
                 },
+                topic.content_bytes, topic.duplicates, self._policy(topic),
             )
             for topic in topics
         ]  # fmt: skip
@@ -155,11 +139,26 @@ class Broker:
             return info
         raise unknown_topic(name)
 
-    def create_topic(self, name: str) -> TopicInfo:
+    def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
         """Make an empty topic, or leave the one of that name as it is."""
         check_topic_name(name)
-        self._engine.create_topic(bytes(ULID()), name)
+        topic_id = bytes(ULID())
+        self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
         return self.topic(name)
+
+    def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
+        with self._lock:
+            return self._records.box(policy.encode(), about_policy(topic_id))
+
+    def _policy(self, topic: Topic) -> TopicPolicy:
+        if topic.policy is None:
+            return TopicPolicy()
+        about = about_policy(topic.topic_id)
+        return TopicPolicy.decode(self._vault.keys.open_record(topic.policy, about))
+
+    def archive_topic(self, name: str) -> None:
+        """Let a topic take no more events: appends are refused with ``topic.archived``."""
+        self._engine.set_state(self._find(name).topic_id, "archived")
 
     def delete_topic(self, name: str) -> None:
         """Remove a topic, its events, its keys and what groups read of it."""
@@ -192,66 +191,9 @@ class Broker:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
         ``start``. Raises ``topic.unknown``."""
         ids = {self._find(name).topic_id: name for name in topics}
-        committed = self._engine.groups().get(group, {}) if group else {}
+        committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
         return Reader(self._vault, lambda: ids, starts.__getitem__)
-
-    def pipeline_reader(
-        self,
-        pipeline: str,
-        group: str,
-        start: Start = "start",
-        known: Mapping[str, Offset] | None = None,
-    ) -> Reader:
-        """Read whatever a pipeline writes, topics that it makes later included (from their start),
-        its dead letters not. A new group begins at ``start``, which is remembered at once; what a
-        sink's target has ``known`` by topic name goes before what the group committed (I7). Raises
-        ``sink.ahead`` where that is beyond the topic's end, or of another topic that had its name:
-        groups are noted for each topic before any event of it can reach such a target."""
-
-        def topics() -> dict[bytes, str]:
-            found = self._engine.pipeline_topics(pipeline)
-            found = {key: name for key, name in found.items() if name != letters}
-            names.update(found)
-            return found
-
-        names: dict[bytes, str] = {}
-        letters = dead_letter_topic(pipeline)
-        begun = f"begun:{group}"
-        if begun not in self._engine.meta():
-            if start != "start" and group not in self._engine.groups():
-                self._engine.commit(
-                    group, {key: self.offset(name, start) for key, name in topics().items()}
-                )
-            self._engine.set_meta({begun: b""})
-        committed = self._engine.groups().get(group, {})
-        taken: set[str] = set()
-
-        def noted() -> dict[bytes, str]:
-            found = topics()
-            if known is not None:
-                others = known.keys() | taken
-                self._note(group, committed, {key for key in found if names[key] not in others})
-            return found
-
-        def begin(topic_id: bytes) -> Offset:
-            name = names[topic_id]
-            # What the target knew was of the topic that had this name when it was asked.
-            again = name in taken
-            taken.add(name)
-            if known is None or name not in known or again:
-                return committed.get(topic_id, 0)
-            reached = self._find(name).next_offset if topic_id in committed else 0
-            return within(name, known[name], reached)
-
-        return Reader(self._vault, noted, begin)
-
-    def _note(self, group: str, committed: dict[bytes, Offset], topic_ids: set[bytes]) -> None:
-        """Let a group stand at the start of the topics that it has no offset of."""
-        fresh = dict.fromkeys(topic_ids - committed.keys(), 0)
-        if fresh:
-            self._engine.commit(group, fresh)
-            committed.update(fresh)
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -278,103 +220,11 @@ class Broker:
     def commit(self, group: str, offsets: Mapping[str, Offset]) -> None:
         """Remember where a group goes on: the next offset of each topic."""
         ids = self._engine.topic_ids(list(offsets))
-        self._engine.commit(group, {ids[name]: offsets[name] for name in ids})
-
-    def position(self, pipeline: str) -> Position | None:
-        """The source's position as of the pipeline's last durable append."""
-        box = self._engine.position(pipeline)
-        if box is None:
-            return None
-        return Position(self._vault.keys.open_record(box, about_position(pipeline)))
-
-    def kept(self, pipeline: str) -> dict[str, bytes]:
-        """What the source keeps beside its position, by name, as of the same append."""
-        return {
-            name: self._vault.keys.open_record(box, about_kept(pipeline, name))
-            for name, box in self._engine.kept(pipeline).items()
-        }
-
-    def set_status(self, pipeline: str, status: Mapping[str, Any]) -> None:
-        """Leave what `ensign status` shows of a pipeline."""
-        with self._lock:
-            box = self._records.box(json.dumps(status).encode(), about_status(pipeline))
-        self._engine.set_status(pipeline, box)
-
-    def statuses(self) -> dict[str, dict[str, Any]]:
-        """What each pipeline last left."""
-        return {
-            name: json.loads(self._vault.keys.open_record(box, about_status(name)))
-            for name, box in self._engine.statuses().items()
-        }
-
-    def signal(self, pipeline: str, signal: Signal) -> int:
-        """Ask something of a pipeline's source, now or when it runs next; the number given."""
-        asked = {name: value for name, value in vars(signal).items() if name != "number"}
-        with self._lock:
-            box = self._records.box(json.dumps(asked).encode(), about_signal(pipeline))
-        return self._engine.add_signal(pipeline, box)
-
-    def signals(self, pipeline: str) -> list[Signal]:
-        """What was asked of a pipeline's source and is not forgotten, oldest first."""
-        found: list[Signal] = []
-        for number, box in self._engine.signals(pipeline):
-            asked = json.loads(self._vault.keys.open_record(box, about_signal(pipeline)))
-            asked["tables"] = tuple(asked["tables"])
-            found.append(Signal(number, **asked))
-        return found
-
-    def forget_signals(self, pipeline: str, upto: int) -> None:
-        """Forget signals with numbers up to ``upto``: a durable position accounts for them."""
-        self._engine.forget_signals(pipeline, upto)
-
-    def letters(self, pipeline: str) -> Letters:
-        """What becomes of a pipeline's dead letters, for the calling thread."""
-        return Letters(self._vault, pipeline)
+        self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
 
     def lookup(self) -> Lookup:
         """What finds single events, for the calling thread."""
         return Lookup(self._vault)
-
-    def pipeline_topics(self, pipeline: str) -> list[str]:
-        """The names of the topics that a pipeline has written to or was given."""
-        return list(self._engine.pipeline_topics(pipeline).values())
-
-    def give_topics(self, pipeline: str, globs: Sequence[str]) -> None:
-        """Give a pipeline that writes none itself all topics whose names match one of ``globs``;
-        topics of dead letters only where one is such a name."""
-        ids = [
-            topic.topic_id
-            for topic in self._engine.topics()
-            if topic.name in globs
-            or (
-                not topic.name.endswith(DEAD_LETTERS_SUFFIX)
-                and any(fnmatchcase(topic.name, glob) for glob in globs)
-            )
-        ]
-        self._engine.give_topics(pipeline, ids)
-
-    def hold(self, pipeline: str) -> Callable[[], None]:
-        """Mark a pipeline as running; ``pipeline.running`` if another worker does it already."""
-        return self._engine.hold(pipeline)
-
-    def held(self, pipeline: str) -> bool:
-        """Whether a living worker runs the pipeline."""
-        return self._engine.held(pipeline)
-
-    def remove_pipeline(self, pipeline: str) -> None:
-        """Forget a pipeline; its topics stay."""
-        self._engine.remove_pipeline(pipeline)
-
-
-def event_batch(topic: str, events: Iterable[Event]) -> Batch:
-    """Events as a batch of the fixed event schema, committed now."""
-    builder = BatchBuilder().begin(Tx(None, "", now_us()))
-    schema = event_schema(topic)
-    for event in events:
-        metadata = json.dumps(dict(event.metadata)) if event.metadata else None
-        values = [event.key, event.data, metadata, event.mimetype, event.type]
-        builder.add(Op.EVENT, schema, new_image(values))
-    return builder.take(None)
 
 
 def check_topic_name(name: str) -> None:

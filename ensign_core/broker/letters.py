@@ -53,11 +53,11 @@ class Letters:
 
     def done(self) -> set[Offset]:
         """Those that were dropped, or replayed."""
-        return self._vault.engine.dropped(self._topic_id())
+        return self._vault.engine.letters.dropped(self._topic_id())
 
     def drop(self, offsets: Iterable[Offset]) -> None:
         """An operator is done with these."""
-        self._vault.engine.drop_events(self._topic_id(), offsets)
+        self._vault.engine.letters.drop(self._topic_id(), offsets)
 
     def replayed(self, offsets: Sequence[Offset]) -> Replayed:
         """For `Writer.append`: what it replays is done with in the same commit."""
@@ -67,11 +67,11 @@ class Letters:
         """Ask a part of the pipeline to replay these, now or when it runs next."""
         topic_id, left = self._topic_id(), iter(offsets)
         while some := list(islice(left, ASK_MAX)):
-            self._vault.engine.ask_replay(topic_id, self.pipeline, part, some)
+            self._vault.engine.letters.ask(topic_id, self.pipeline, part, some)
 
     def asked(self, part: str, count_max: int) -> list[Offset]:
         """The first of those that a part is to replay, by rising offset."""
-        return self._vault.engine.asked_replays(self._topic_id(), part, count_max)
+        return self._vault.engine.letters.asked(self._topic_id(), part, count_max)
 
     def failed(self, errors: Mapping[Offset, EnsignError]) -> None:
         """Replaying these failed: they stay, each with its error, and are not tried again until
@@ -81,12 +81,12 @@ class Letters:
             offset: self._records.box(json.dumps([error.code, error.sentence]).encode(), about)
             for offset, error in errors.items()
         }
-        self._vault.engine.fail_replays(self._topic_id(), boxes)
+        self._vault.engine.letters.fail(self._topic_id(), boxes)
 
     def fates(self, first: Offset, last: Offset) -> dict[Offset, Fate]:
         """What became of those between two offsets, if anybody wanted them replayed."""
         fates: dict[Offset, Fate] = {}
-        found = self._vault.engine.replays(self._topic_id(), first, last)
+        found = self._vault.engine.letters.replays(self._topic_id(), first, last)
         for offset, (asked, attempts, box) in found.items():
             code = sentence = None
             if box is not None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self
+from datetime import datetime
+from typing import Literal, Self
 
 from ensign_core.broker.vault import Vault
 from ensign_core.change import Batch, Offset
 from ensign_core.engine import Bell, Stored
 from ensign_core.errors import EnsignError
+
+Start = Literal["start", "end"] | Offset | datetime
+"""Where to read from: an end of the topic, an offset (included), or a time."""
 
 FETCH_BYTES_MAX = 4 << 20
 OPEN_BYTES_MAX = 16 << 20
@@ -135,7 +139,7 @@ class Reader:
             if self._committed.get(topic_id) != offset
         }
         if moved:
-            self._vault.engine.commit(group, moved)
+            self._vault.engine.groups.commit(group, moved)
             self._committed.update(moved)
 
     def wake(self) -> None:

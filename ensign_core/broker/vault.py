@@ -48,7 +48,7 @@ class Vault:
         return batch
 
     def _opener(self, key_id: bytes, stored: Stored) -> Opener:
-        for key in self.engine.data_keys([stored.topic_id]):
+        for key in self.engine.keys.stored([stored.topic_id]):
             if key.key_id == key_id:
                 return self.keys.frame_opener(key)
         raise EnsignError(
@@ -62,7 +62,7 @@ class Vault:
         a topic that there is not yet gets an id, which the key names."""
         ids = self.engine.topic_ids(topics)
         named = {name: ids.get(name) or bytes(ULID()) for name in topics}
-        found = self.engine.data_keys(list(ids.values())) if ids else []
+        found = self.engine.keys.stored(list(ids.values())) if ids else []
         active = {key.topic_id: key for key in found if key.state == "active"}
         fresh = [
             self.keys.new_data_key(topic_id, now_us())
@@ -70,7 +70,7 @@ class Vault:
             if topic_id not in active
         ]
         if fresh:
-            active.update((key.topic_id, key) for key in self.engine.add_data_keys(fresh))
+            active.update((key.topic_id, key) for key in self.engine.keys.add(fresh))
         return {name: active[topic_id] for name, topic_id in named.items()}
 
     def schema(self, schema_id: int) -> Schema:
@@ -97,10 +97,10 @@ class Vault:
 def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
     """The stored key of a project's records, put there at its first use: a ``fresh`` project's own,
     or what the records of an older one are sealed under already."""
-    for key in engine.data_keys([PROJECT]):
+    for key in engine.keys.stored([PROJECT]):
         return key
     make = ring.new_record_key if fresh else ring.legacy_record_key
-    (kept,) = engine.add_data_keys([make(now_us())])
+    (kept,) = engine.keys.add([make(now_us())])
     return kept
 
 
@@ -129,6 +129,10 @@ def about_signal(pipeline: str) -> bytes:
 def about_letter(pipeline: str) -> bytes:
     """What the seal of an error is bound to for which a dead letter could not be replayed."""
     return b"letter:" + pipeline.encode()
+
+
+def about_policy(topic_id: bytes) -> bytes:
+    return b"policy:" + topic_id
 
 
 def about_status(pipeline: str) -> bytes:

@@ -17,7 +17,7 @@ from ensign_core.broker.vault import (
 )
 from ensign_core.change import Batch, Offset, Position, Stage
 from ensign_core.crypto import DataKey, Sealer
-from ensign_core.engine import Epoch, Replayed, StaleWriteError, Write
+from ensign_core.engine import Beside, Epoch, StaleWriteError, Write
 from ensign_core.errors import EnsignError
 
 STALE_TRIES_MAX = 5
@@ -39,7 +39,7 @@ class Writer:
 
     def __init__(self, vault: Vault, pipeline: str | None = None) -> None:
         self._vault = vault
-        self._epoch: Epoch | None = vault.engine.claim(pipeline) if pipeline else None
+        self._epoch: Epoch | None = vault.engine.pipelines.claim(pipeline) if pipeline else None
         self._records = vault.keys.record_sealer()
         self._targets: dict[str, _Target] = {}
 
@@ -49,12 +49,12 @@ class Writer:
         position: Position | None = None,
         stage: Stage = Stage.NONE,
         kept: Mapping[str, bytes] | None = None,
-        replayed: Replayed | None = None,
+        beside: Beside | None = None,
     ) -> list[Offset]:
         """Append each batch to its topic, all in one atomic commit with the source's ``position``
         and what it ``kept`` beside it (as `Batch.kept`; only with a position, and never held), and
-        return the offset of the first event of each batch that has any, once everything is on the
-        disk. The dead letters that it ``replayed`` (`Letters.replayed`) are done with then.
+        return the offset of the first event of each batch that has any, once everything, `Beside`
+        too, is on the disk.
 
         Raises ``pipeline.fenced``, ``topic.archived`` and the engine's errors; then nothing was
         written.
@@ -79,7 +79,7 @@ class Writer:
             ]
             try:
                 offsets = self._vault.engine.append(
-                    writes, boxes, self._epoch, sealed_position, stage, sealed_kept, replayed
+                    writes, boxes, self._epoch, sealed_position, stage, sealed_kept, beside
                 )
             except StaleWriteError:
                 self._targets.clear()
@@ -123,7 +123,9 @@ class Writer:
             key.topic_id, first, last, key.key_id, sealer.session, sealer.counter, len(batch)
         ).encode()
         sealed = header + sealer.seal(packed, header)
-        return Write(key.topic_id, topic, key.key_id, len(batch), last, sealed)
+        return Write(
+            key.topic_id, topic, key.key_id, len(batch), last, sealed, frame.content_bytes(packed)
+        )
 
 
 def _times(batch: Batch) -> tuple[int, int]:

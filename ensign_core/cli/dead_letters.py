@@ -54,7 +54,7 @@ def list_letters(
     with _open(pipeline, config, path, keys) as broker:
         letters = [
             _shown(letter, fate, with_data=data)
-            for letter, fate in _letters(broker, broker.letters(pipeline), offset)
+            for letter, fate in _letters(broker, broker.pipelines.letters(pipeline), offset)
         ]
     if as_json or data:
         show_json(letters)
@@ -77,14 +77,14 @@ def replay_letters(
     listed no more; the others stay, with their newer error. They come behind what came
     meanwhile."""
     with _open(pipeline, config, path, keys) as broker:
-        letters = broker.letters(pipeline)
+        letters = broker.pipelines.letters(pipeline)
         found = _of_parts(pipeline, _chosen(broker, letters, offset, "replayed"), config)
         count = sum(map(len, found.values()))
         if count and not offset and not yes:
             typer.confirm(f"Replay all {count} dead letters of {pipeline}?", abort=True)
         for part, offsets in found.items():
             letters.ask(part, offsets)
-        runs = broker.held(pipeline)
+        runs = broker.pipelines.held(pipeline)
     if not count:
         notice(f"{pipeline} has no dead letters.")
     elif runs:
@@ -105,7 +105,7 @@ def drop_letters(
     """Say that you are done with dead letters: they are not listed any more. Their topic keeps
     them, as every topic keeps its events."""
     with _open(pipeline, config, path, keys) as broker:
-        letters = broker.letters(pipeline)
+        letters = broker.pipelines.letters(pipeline)
         found = _chosen(broker, letters, offset, "dropped")
         count = sum(map(len, found.values()))
         if count and not offset and not yes:

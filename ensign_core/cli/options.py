@@ -10,7 +10,7 @@ import typer
 
 from connectors.registry import connector
 from ensign_core.broker import Broker
-from ensign_core.broker.broker import Start
+from ensign_core.broker.reader import Start
 from ensign_core.cli.output import notice
 from ensign_core.config import BrokerConfig, Config, EnvKeys, FileKeys, KmsKeys, load
 from ensign_core.crypto import (

@@ -174,7 +174,7 @@ def _run_several(
 
 
 def _live(broker: Broker, names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    return live_snapshots(err, lambda: snapshot_lines(broker.statuses(), names))
+    return live_snapshots(err, lambda: snapshot_lines(broker.pipelines.statuses(), names))
 
 
 def status(config: ConfigArgument, as_json: JsonOption = False) -> None:
@@ -205,12 +205,12 @@ def drop(
     (name,) = chosen(loaded, [pipeline])
     source = loaded.pipelines[name].source
     with open_configured(loaded.broker, create=True) as broker:
-        release = broker.hold(name)
+        release = broker.pipelines.hold(name)
         try:
             if not yes:
                 typer.confirm(f"Forget where {name} stands, here and on its server?", abort=True)
             told = source.connector.drop(source.config, name)
-            broker.remove_pipeline(name)
+            broker.pipelines.remove(name)
         finally:
             release()
     for sentence in told:

@@ -83,8 +83,8 @@ def _ask(path: Path, pipeline: str, signal: Signal) -> None:
             "Only a source that reads tables can read them again.",
         )
     with open_configured(config.broker, create=False) as broker:
-        broker.signal(name, signal)
-        runs = broker.held(name)
+        broker.pipelines.signal(name, signal)
+        runs = broker.pipelines.held(name)
     if runs:
         notice(f"The worker of {name} was told; see: ensign status {path}")
     else:

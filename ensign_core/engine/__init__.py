@@ -13,11 +13,14 @@ from typing import Literal, NamedTuple, Protocol
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
 
+Sealed = bytes
+
 
 @dataclass(frozen=True)
 class Topic:
     """A topic as it is stored. ``topic_id`` is a ULID's 16 bytes, ``bytes`` what its frames take on
-    disk, ``first_offset`` that of the oldest event kept."""
+    disk, ``content_bytes`` what they did before they were compressed, ``first_offset`` that of the
+    oldest event kept, ``duplicates`` how many events were refused as such, ``policy`` sealed."""
 
     topic_id: bytes
     name: str
@@ -26,11 +29,15 @@ class Topic:
     bytes: int
     first_offset: Offset
     next_offset: Offset
+    content_bytes: int
+    duplicates: int
+    policy: Sealed | None
 
 
 @dataclass(frozen=True)
 class Write:
-    """One frame to append: header and sealed body, with its last commit time in µs."""
+    """One frame to append: header and sealed body, with its last commit time in µs, and the size of
+    its body before that was compressed."""
 
     topic_id: bytes
     topic: str
@@ -38,6 +45,7 @@ class Write:
     events: int
     last_us: int
     frame: bytes
+    content_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,13 +80,123 @@ Replayed = tuple[bytes, Sequence[Offset]]
 """Dead letters that an append replays: their topic's id and their offsets."""
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What an append commits beside its frames, all or nothing with them."""
+
+    replayed: Replayed | None = None
+    """Dead letters that are done with then."""
+
+
 class StaleWriteError(Exception):
     """An append was sealed for a topic or under a key that is no longer current (made at the same
     time by another process, rotated, revoked). Nothing was written: look again and seal anew."""
 
 
+class Bell(Protocol):
+    """Rings when something was appended, by this process or another."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return at once if something was appended since the last wait began, else when it is, or
+        after ``timeout_s``; whether it rang."""
+
+    def wake(self) -> None:
+        """Make a wait in another thread return."""
+
+    def close(self) -> None: ...
+
+
+class Pipelines(Protocol):
+    """What an engine keeps of pipelines."""
+
+    def claim(self, pipeline: str) -> Epoch:
+        """Take the pipeline: earlier claims are void, and so is what they held."""
+
+    def position(self, pipeline: str) -> bytes | None: ...
+
+    def kept(self, pipeline: str) -> dict[str, bytes]:
+        """The pieces that the source keeps beside its position, by name."""
+
+    def topics(self, pipeline: str) -> dict[bytes, str]:
+        """The topics that a pipeline has appended to or was given: names by id."""
+
+    def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
+        """Make these topics, and no others, those of a pipeline that appends to none."""
+
+    def add_signal(self, pipeline: str, signal: bytes) -> int:
+        """Keep a request to a pipeline's source; its number, which rises and is never given
+        twice."""
+
+    def signals(self, pipeline: str) -> list[tuple[int, bytes]]:
+        """Requests by rising number."""
+
+    def forget_signals(self, pipeline: str, upto: int) -> None:
+        """Remove requests with numbers up to ``upto``."""
+
+    def set_status(self, pipeline: str, status: bytes) -> None: ...
+
+    def statuses(self) -> dict[str, bytes]: ...
+
+    def hold(self, pipeline: str) -> Callable[[], None]:
+        """Mark a pipeline as running until the returned function is called or this process ends.
+        Raises ``pipeline.running`` if another worker has it."""
+
+    def held(self, pipeline: str) -> bool:
+        """Whether a living worker runs the pipeline."""
+
+    def remove(self, pipeline: str) -> None:
+        """Forget a pipeline's position with what is kept beside it, its status, signals, held
+        frames and requests to replay; its topics stay."""
+
+
+class Groups(Protocol):
+    """Where groups stand: next offsets by topic id."""
+
+    def commit(self, group: str, offsets: Mapping[bytes, Offset]) -> None:
+        """Remember a group's next offsets, by topic id."""
+
+    def offsets(self) -> dict[str, dict[bytes, Offset]]: ...
+
+
+class Keys(Protocol):
+    """Wrapped data keys."""
+
+    def stored(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
+        """The keys of these topics, or all, oldest first."""
+
+    def add(self, keys: Sequence[DataKey]) -> list[DataKey]:
+        """Keep the first key of each topic; returns the active ones, which may be another's."""
+
+
+class Letters(Protocol):
+    """What becomes of dead letters; their topics only grow."""
+
+    def drop(self, topic_id: bytes, offsets: Iterable[Offset]) -> None:
+        """Remember that these events of a topic of dead letters are done with."""
+
+    def dropped(self, topic_id: bytes) -> set[Offset]:
+        """What `drop` and `Engine.append` said is done with."""
+
+    def ask(self, topic_id: bytes, pipeline: str, part: str, offsets: Iterable[Offset]) -> None:
+        """Ask a part of a pipeline to replay dead letters; those done with are left out."""
+
+    def asked(self, topic_id: bytes, part: str, count_max: int) -> list[Offset]:
+        """The first dead letters that a part is asked to replay, by rising offset."""
+
+    def fail(self, topic_id: bytes, errors: Mapping[Offset, bytes]) -> None:
+        """Replaying these failed, with a sealed error each: it is not asked for any more."""
+
+    def replays(self, topic_id: bytes, first: Offset, last: Offset) -> dict[Offset, Replay]:
+        """What is known of dead letters between two offsets that were to be replayed."""
+
+
 class Engine(Protocol):
     """Where frames live. Each method is atomic and durable when it returns."""
+
+    pipelines: Pipelines
+    groups: Groups
+    keys: Keys
+    letters: Letters
 
     def meta(self) -> Mapping[str, bytes]: ...
 
@@ -91,11 +209,14 @@ class Engine(Protocol):
     def topic_ids(self, names: Sequence[str]) -> dict[str, bytes]:
         """The ids of those topics that there are."""
 
-    def create_topic(self, topic_id: bytes, name: str) -> None:
+    def create_topic(self, topic_id: bytes, name: str, policy: bytes | None = None) -> None:
         """Make an empty topic; a name that exists stays as it is."""
 
-    def claim(self, pipeline: str) -> Epoch:
-        """Take the pipeline: earlier claims are void, and so is what they held."""
+    def set_policy(self, topic_id: bytes, policy: bytes) -> None:
+        """Replace a topic's sealed policy."""
+
+    def set_state(self, topic_id: bytes, state: Literal["ready", "archived"]) -> None:
+        """Let a topic take no more events, or take them again."""
 
     def append(
         self,
@@ -105,24 +226,13 @@ class Engine(Protocol):
         position: bytes | None = None,
         stage: Stage = Stage.NONE,
         kept: Mapping[str, bytes] | None = None,
-        replayed: Replayed | None = None,
+        beside: Beside | None = None,
     ) -> list[Offset]:
         """Append frames of several topics, new schemas, the source's position and the pieces that
-        it keeps beside it (an empty one is removed) in one commit, which is also done with the dead
-        letters that it ``replayed``. Topics are made as needed.
+        it keeps beside it (an empty one is removed) in one commit, with what `Beside` says. Topics
+        are made as needed.
         Returns the offset of each frame's first event (-1 if held). Raises StaleWriteError, and
         ``pipeline.fenced`` if ``epoch`` is not the latest claim."""
-
-    def position(self, pipeline: str) -> bytes | None: ...
-
-    def kept(self, pipeline: str) -> dict[str, bytes]:
-        """The pieces that the source keeps beside its position, by name."""
-
-    def pipeline_topics(self, pipeline: str) -> dict[bytes, str]:
-        """The topics that a pipeline has appended to or was given: names by id."""
-
-    def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
-        """Make these topics, and no others, those of a pipeline that appends to none."""
 
     def last_sequence(self) -> int:
         """The sequence of the newest frame; 0 if there is none."""
@@ -140,79 +250,10 @@ class Engine(Protocol):
 
     def schema(self, schema_id: int) -> bytes | None: ...
 
-    def commit(self, group: str, offsets: Mapping[bytes, Offset]) -> None:
-        """Remember a group's next offsets, by topic id."""
-
-    def groups(self) -> dict[str, dict[bytes, Offset]]: ...
-
-    def data_keys(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
-        """The keys of these topics, or all, oldest first."""
-
-    def add_data_keys(self, keys: Sequence[DataKey]) -> list[DataKey]:
-        """Keep the first key of each topic; returns the active ones, which may be another's."""
-
-    def add_signal(self, pipeline: str, signal: bytes) -> int:
-        """Keep a request to a pipeline's source; its number, which rises and is never given
-        twice."""
-
-    def signals(self, pipeline: str) -> list[tuple[int, bytes]]:
-        """Requests by rising number."""
-
-    def forget_signals(self, pipeline: str, upto: int) -> None:
-        """Remove requests with numbers up to ``upto``."""
-
-    def drop_events(self, topic_id: bytes, offsets: Iterable[Offset]) -> None:
-        """Remember that these events of a topic of dead letters are done with."""
-
-    def dropped(self, topic_id: bytes) -> set[Offset]:
-        """What `drop_events` and `append` said is done with."""
-
-    def ask_replay(
-        self, topic_id: bytes, pipeline: str, part: str, offsets: Iterable[Offset]
-    ) -> None:
-        """Ask a part of a pipeline to replay dead letters; those done with are left out."""
-
-    def asked_replays(self, topic_id: bytes, part: str, count_max: int) -> list[Offset]:
-        """The first dead letters that a part is asked to replay, by rising offset."""
-
-    def fail_replays(self, topic_id: bytes, errors: Mapping[Offset, bytes]) -> None:
-        """Replaying these failed, with a sealed error each: it is not asked for any more."""
-
-    def replays(self, topic_id: bytes, first: Offset, last: Offset) -> dict[Offset, Replay]:
-        """What is known of dead letters between two offsets that were to be replayed."""
-
-    def set_status(self, pipeline: str, status: bytes) -> None: ...
-
-    def statuses(self) -> dict[str, bytes]: ...
-
-    def hold(self, pipeline: str) -> Callable[[], None]:
-        """Mark a pipeline as running until the returned function is called or this process ends.
-        Raises ``pipeline.running`` if another worker has it."""
-
-    def held(self, pipeline: str) -> bool:
-        """Whether a living worker runs the pipeline."""
-
-    def remove_pipeline(self, pipeline: str) -> None:
-        """Forget a pipeline's position with what is kept beside it, its status, signals, held
-        frames and requests to replay; its topics stay."""
-
     def delete_topic(self, topic_id: bytes) -> None:
         """Remove a topic with all that is of it, held frames too; nothing if it is gone already."""
 
     def bell(self) -> Bell:
         """Something to wait on for appends of any process."""
-
-    def close(self) -> None: ...
-
-
-class Bell(Protocol):
-    """Rings when something was appended, by this process or another."""
-
-    def wait(self, timeout_s: float) -> bool:
-        """Return at once if something was appended since the last wait began, else when it is, or
-        after ``timeout_s``; whether it rang."""
-
-    def wake(self) -> None:
-        """Make a wait in another thread return."""
 
     def close(self) -> None: ...

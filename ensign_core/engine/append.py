@@ -17,13 +17,13 @@ from ensign_core.errors import EnsignError
 class _Topic:
     """Where a topic stands in this transaction."""
 
-    __slots__ = ("events", "high_us", "next_offset", "number", "size")
+    __slots__ = ("content", "events", "high_us", "next_offset", "number", "size")
 
     def __init__(self, number: int, next_offset: Offset, high_us: int) -> None:
         self.number = number
         self.next_offset = next_offset
         self.high_us = high_us
-        self.events = self.size = 0
+        self.events = self.size = self.content = 0
 
 
 class _Body(NamedTuple):
@@ -35,6 +35,7 @@ class _Body(NamedTuple):
     last_us: int
     key_id: bytes
     size: int
+    content: int
 
 
 def check_epoch(db: apsw.Connection, epoch: Epoch) -> None:
@@ -68,15 +69,15 @@ def write_all(
     bodies = [
         _Body(
             topics[write.topic].number, last + place, write.events, write.last_us, write.key_id,
-            len(write.frame),
+            len(write.frame), write.content_bytes,
         )
         for place, write in enumerate(writes, 1)
     ]  # fmt: skip
     if stage is Stage.HOLD:
         assert epoch is not None
         db.executemany(
-            "INSERT INTO held (topic, body, events, last_us, key_id, bytes, pipeline) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO held (topic, body, events, last_us, key_id, bytes, content_bytes, "
+            "pipeline) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(*body, epoch.pipeline) for body in bodies],
         )
         return [-1] * len(writes)
@@ -144,20 +145,21 @@ def _place(db: apsw.Connection, bodies: Sequence[_Body], topics: Iterable[_Topic
     by_number = {topic.number: topic for topic in topics}
     offsets: list[Offset] = []
     frames: list[tuple[int, int, int, int, bytes, int]] = []
-    for number, body, events, last_us, key_id, size in bodies:
+    for number, body, events, last_us, key_id, size, content in bodies:
         topic = by_number[number]
         base = topic.next_offset
         topic.next_offset = base + events
         topic.events += events
         topic.size += size
+        topic.content += content
         topic.high_us = max(topic.high_us, last_us)
         offsets.append(base)
         frames.append((number, base, events, topic.high_us, key_id, body))
     db.executemany(
-        "UPDATE topics SET next_offset = ?, events = events + ?, bytes = bytes + ?, high_us = ? "
-        "WHERE id = ?",
+        "UPDATE topics SET next_offset = ?, events = events + ?, bytes = bytes + ?, "
+        "content_bytes = content_bytes + ?, high_us = ? WHERE id = ?",
         [
-            (topic.next_offset, topic.events, topic.size, topic.high_us, number)
+            (topic.next_offset, topic.events, topic.size, topic.content, topic.high_us, number)
             for number, topic in by_number.items()
         ],
     )
@@ -173,7 +175,8 @@ def release(db: apsw.Connection, pipeline: str) -> None:
     bodies = [
         _Body(*row)
         for row in db.execute(
-            "SELECT topic, body, events, last_us, key_id, bytes FROM held WHERE pipeline = ? "
+            "SELECT topic, body, events, last_us, key_id, bytes, content_bytes FROM held "
+            "WHERE pipeline = ? "
             "ORDER BY body",
             (pipeline,),
         )

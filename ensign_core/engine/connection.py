@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 
 from ensign_core.engine.checkpoint import Checkpointer
-from ensign_core.engine.tables import KEYS, TABLES, TABLES_VERSION
+from ensign_core.engine.tables import COLUMNS, KEYS, TABLES, TABLES_VERSION
 from ensign_core.errors import EnsignError
 
 BUSY_WAIT_MS_MAX = 30_000
@@ -53,6 +53,13 @@ def _make_tables(db: apsw.Connection) -> None:
         db.execute(KEYS)
         if list(db.execute("SELECT 1 FROM pragma_table_info('held') WHERE name = 'first_us'")):
             db.execute("ALTER TABLE held DROP COLUMN first_us")
+        for table, columns in COLUMNS.items():
+            there = {
+                row[0] for row in db.execute("SELECT name FROM pragma_table_info(?)", (table,))
+            }
+            for name, declared in columns.items():
+                if name not in there:
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declared}")
         db.execute(f"PRAGMA user_version = {TABLES_VERSION}")
         db.execute("COMMIT")
 

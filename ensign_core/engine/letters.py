@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 import apsw
 
 from ensign_core.change import Offset
+from ensign_core.engine import Replay
+from ensign_core.engine.database import Database
 
 
 def drop(db: apsw.Connection, topic_id: bytes, offsets: Iterable[Offset]) -> None:
@@ -50,3 +52,42 @@ REPLAYS = (
     "SELECT offset, asked, attempts, error FROM replays "
     "WHERE topic = (SELECT id FROM topics WHERE ulid = ?) AND offset BETWEEN ? AND ?"
 )
+
+
+class LetterStore:
+    """Implements `ensign_core.engine.Letters`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def drop(self, topic_id: bytes, offsets: Iterable[Offset]) -> None:
+        with self._database.transaction() as db:
+            drop(db, topic_id, offsets)
+
+    def dropped(self, topic_id: bytes) -> set[Offset]:
+        return {
+            row[0]
+            for row in self._database.rows(
+                "SELECT offset FROM dropped WHERE topic = (SELECT id FROM topics WHERE ulid = ?)",
+                topic_id,
+            )
+        }
+
+    def ask(self, topic_id: bytes, pipeline: str, part: str, offsets: Iterable[Offset]) -> None:
+        with self._database.transaction() as db:
+            ask(db, topic_id, pipeline, part, offsets)
+
+    def asked(self, topic_id: bytes, part: str, count_max: int) -> list[Offset]:
+        return [row[0] for row in self._database.rows(ASKED, topic_id, part, count_max)]
+
+    def fail(self, topic_id: bytes, errors: Mapping[Offset, bytes]) -> None:
+        with self._database.transaction() as db:
+            fail(db, topic_id, errors)
+
+    def replays(self, topic_id: bytes, first: Offset, last: Offset) -> dict[Offset, Replay]:
+        return {
+            offset: Replay(bool(asked), attempts, error)
+            for offset, asked, attempts, error in self._database.rows(
+                REPLAYS, topic_id, first, last
+            )
+        }

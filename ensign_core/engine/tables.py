@@ -9,8 +9,18 @@ grows. ``replays`` are those that were to be replayed and are not done with: whe
 for now, of which part of the pipeline, and how often it failed, the last time for which error.
 """
 
-TABLES_VERSION = 3
+TABLES_VERSION = 4
 """Kept in SQLite's ``user_version``; a database of an earlier one is brought up to it."""
+
+COLUMNS = {
+    "topics": {
+        "content_bytes": "INTEGER NOT NULL DEFAULT 0",
+        "duplicates": "INTEGER NOT NULL DEFAULT 0",
+        "policy": "BLOB",
+    },
+    "held": {"content_bytes": "INTEGER NOT NULL DEFAULT 0"},
+}
+"""Columns that tables of an earlier version lack."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -21,6 +31,9 @@ CREATE TABLE IF NOT EXISTS topics (
     state TEXT NOT NULL DEFAULT 'ready',
     events INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
+    content_bytes INTEGER NOT NULL DEFAULT 0,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    policy BLOB,
     next_offset INTEGER NOT NULL DEFAULT 0,
     high_us INTEGER NOT NULL DEFAULT -9223372036854775808
 ) STRICT;
@@ -43,7 +56,8 @@ CREATE TABLE IF NOT EXISTS held (
     events INTEGER NOT NULL,
     last_us INTEGER NOT NULL,
     key_id BLOB NOT NULL,
-    bytes INTEGER NOT NULL
+    bytes INTEGER NOT NULL,
+    content_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE IF NOT EXISTS schemas (id INTEGER PRIMARY KEY, box BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pipelines (

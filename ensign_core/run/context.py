@@ -165,15 +165,15 @@ class RunContext:
             self._progress.warnings = tuple(warnings)
 
     def kept(self) -> Mapping[str, bytes]:
-        return self._broker.kept(self.pipeline)
+        return self._broker.pipelines.kept(self.pipeline)
 
     def signals(self, done: int) -> Sequence[Signal]:
         now = time.monotonic()
         if now - self._looked_at >= SIGNALS_EVERY_S:
             self._looked_at = now
-            self._signals = self._broker.signals(self.pipeline)
+            self._signals = self._broker.pipelines.signals(self.pipeline)
         if self._signals and self._signals[0].number <= done:
-            self._broker.forget_signals(self.pipeline, done)
+            self._broker.pipelines.forget_signals(self.pipeline, done)
             self._signals = [signal for signal in self._signals if signal.number > done]
         return self._signals
 

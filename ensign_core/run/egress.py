@@ -87,7 +87,7 @@ class Egress(Part):
         sink: Sink = self._connector.make(self._config, self._context)
         try:
             known = sink.open()  # I7
-            reader = self._broker.pipeline_reader(self.pipeline, self.group, self._begin, known)
+            reader = self._broker.pipelines.reader(self.pipeline, self.group, self._begin, known)
             self._reader = reader
             try:
                 self._deliver(sink, chain, reader, stop)

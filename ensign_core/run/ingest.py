@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ensign_core.broker import Broker, Writer, dead_letter_topic
-from ensign_core.broker.broker import event_batch
+from ensign_core.broker.events import event_batch
 from ensign_core.change import SET_ASIDE, Batch, Offset, Op, Position, Schema, Stage
 from ensign_core.config.transforms import AnyTransform
+from ensign_core.engine import Beside
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import (
     APPEND_SECONDS,
@@ -74,7 +75,7 @@ class Ingest(Part):
     def give_topics(self) -> None:
         """Give the sinks the topics here that the source stands for."""
         if self._reads:
-            self._broker.give_topics(self.pipeline, self._reads)
+            self._broker.pipelines.give_topics(self.pipeline, self._reads)
 
     def live(self, stop: threading.Event) -> None:
         """One life of the source: from the last durable position until stop, end or error."""
@@ -83,7 +84,7 @@ class Ingest(Part):
         writer = self._broker.writer(self.pipeline)
         source: Source = self._connector.make(self._config, self._context)
         try:
-            synced = self._broker.position(self.pipeline)
+            synced = self._broker.pipelines.position(self.pipeline)
             source.open(synced)
             self._stream(source, chain, writer, synced, stop)
         finally:
@@ -160,7 +161,7 @@ class Ingest(Part):
             return {}
         parts = joined(part for parts in made.values() for part in parts)
         try:
-            writer.append(parts, replayed=self._replays.replayed(list(made)))
+            writer.append(parts, beside=Beside(self._replays.replayed(list(made))))
         except EnsignError as error:
             if waits(error) or error.code == "pipeline.fenced":
                 raise

@@ -94,7 +94,7 @@ class Pipeline:
     def run(self) -> EnsignError | None:
         """Block until the pipeline has ended; the error that ended it, if one did. What goes wrong
         in one part stops the others, since they are useless without it."""
-        release = self._broker.hold(self._plan.name)
+        release = self._broker.pipelines.hold(self._plan.name)
         # What is loaded by now stays: a full collection need not look at it, which would be seen in
         # the latency of a commit.
         gc.freeze()
@@ -145,7 +145,7 @@ class Pipeline:
         if self.error is not None:
             self.stop()
         elif self._source_done and self._until_caught_up and self._ends is None:
-            names = set(self._broker.pipeline_topics(self._plan.name))
+            names = set(self._broker.pipelines.topics(self._plan.name))
             names.discard(dead_letter_topic(self._plan.name))
             self._ends = {
                 topic.name: topic.next_offset
@@ -177,7 +177,7 @@ class Pipeline:
             return
         self._log(state, error)
         try:
-            self._broker.set_status(self._plan.name, status)
+            self._broker.pipelines.set_status(self._plan.name, status)
         except EnsignError:
             # The disk may be full just now; the parts meet that error themselves, and say so.
             return

@@ -28,7 +28,7 @@ class Replays:
     """What one part of a pipeline, the source or a sink, is to replay. Belongs to its thread."""
 
     def __init__(self, broker: Broker, pipeline: str, part: str) -> None:
-        self._letters = broker.letters(pipeline)
+        self._letters = broker.pipelines.letters(pipeline)
         self._lookup = broker.lookup
         self._part = part
         self._looked_at = 0.0

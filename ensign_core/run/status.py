@@ -14,7 +14,7 @@ def statuses(broker: Broker, pipelines: Mapping[str, Iterable[str]]) -> list[dic
     """One object per pipeline, given with the names of its sinks, with the fields of the public
     contract. A pipeline whose worker is gone is ``stopped``, whatever it left, unless it had
     ``failed``."""
-    left = broker.statuses()
+    left = broker.pipelines.statuses()
     topics = broker.topics()
     return [
         _status(broker, name, left.get(name, {}), topics, sinks)
@@ -25,14 +25,14 @@ def statuses(broker: Broker, pipelines: Mapping[str, Iterable[str]]) -> list[dic
 def _status(
     broker: Broker, name: str, left: dict[str, Any], topics: list[TopicInfo], named: Iterable[str]
 ) -> dict[str, Any]:
-    held = broker.held(name)
+    held = broker.pipelines.held(name)
     # A worker that cannot store its status, on a full disk say, waits for something.
     state = left.get("state", "waiting" if held else "stopped")
     if held and state in ("stopped", "failed"):
         state = "waiting"
     elif not held and state != "failed":
         state = "stopped"
-    mine = set(broker.pipeline_topics(name)) - {dead_letter_topic(name)}
+    mine = set(broker.pipelines.topics(name)) - {dead_letter_topic(name)}
     sinks: dict[str, list[dict[str, Any]]] = {sink: [] for sink in named}
     for topic in topics:
         for sink in sinks if topic.name in mine else ():
@@ -73,7 +73,7 @@ def _snapshot(left: dict[str, Any], held: bool) -> dict[str, Any] | None:
 
 def _dead_letters(broker: Broker, name: str, topics: Iterable[TopicInfo]) -> int:
     """How many events a pipeline set aside that were neither dropped nor replayed since."""
-    letters = broker.letters(name)
+    letters = broker.pipelines.letters(name)
     return sum(
         topic.events - len(letters.done()) for topic in topics if topic.name == letters.topic
     )

@@ -31,7 +31,7 @@ def schedule() -> list[str]:
 def ask(folder: Path, signal: Signal) -> None:
     """What `ensign snapshot` leaves for a worker to find."""
     with Broker.open(folder / "broker", create=False) as broker:
-        broker.signal(PIPELINE, signal)
+        broker.pipelines.signal(PIPELINE, signal)
 
 
 def ensign(

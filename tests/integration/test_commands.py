@@ -110,7 +110,7 @@ def test_status_tells_of_snapshots_warnings_and_dead_letters(folder: Path) -> No
     }  # fmt: skip
     warning = EnsignError("postgres.wal_kept", "The slot keeps 9 GB.", "Run it.")
     with Broker.open(folder / "broker") as broker:
-        broker.set_status(
+        broker.pipelines.set_status(
             "made",
             {
                 "state": "snapshot", "snapshot": snapshot, "kept_bytes": 9,
@@ -118,8 +118,8 @@ def test_status_tells_of_snapshots_warnings_and_dead_letters(folder: Path) -> No
             },
         )  # fmt: skip
         broker.publish("made.dead-letters", [Event(b"a"), Event(b"b")])
-        broker.letters("made").drop([0])
-        release = broker.hold("made")
+        broker.pipelines.letters("made").drop([0])
+        release = broker.pipelines.hold("made")
         status = json.loads(run("status", "ensign.yaml", "--json").stdout)[0]
         shown = run("status", "ensign.yaml")
         release()

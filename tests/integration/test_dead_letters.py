@@ -113,7 +113,7 @@ def test_a_pipeline_that_there_is_not_and_one_without_any(folder: Path) -> None:
     assert letters("list", "none", "--config", "ensign.yaml").returncode == 2
     assert json.loads(letters("list", "none", "--path", "broker", "--json").stdout) == []
     with Broker.open(folder / "broker") as broker:
-        assert broker.letters("none").done() == set()
+        assert broker.pipelines.letters("none").done() == set()
 
 
 def test_what_is_replayed_is_done_or_stays_with_its_newer_error(folder: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_is_replayed_is_done_or_stays_with_its_newer_error(folder: Path) ->
         )
         broker.publish("shop.dead-letters", [event])
         # The source that comes now cannot read the other's position.
-        broker.remove_pipeline("shop")
+        broker.pipelines.remove("shop")
     asked = letters("replay", "shop", "--config", "later.yaml", "--yes")
     assert asked.returncode == 0, asked.stderr
     assert asked.stderr == "No worker runs shop now: 4 will be replayed at its next run.\n"
@@ -148,7 +148,7 @@ def test_what_is_replayed_is_done_or_stays_with_its_newer_error(folder: Path) ->
 
 def test_a_running_worker_is_told(folder: Path) -> None:
     with Broker.open(folder / "broker") as broker:
-        release = broker.hold("shop")
+        release = broker.pipelines.hold("shop")
         asked = letters("replay", "shop", "--offset", "1", "--path", "broker")
         release()
     assert asked.stderr == "The worker of shop was told to replay 1; what stays is listed.\n"

@@ -203,7 +203,7 @@ class Reconciled:
         return found
 
     def ask(self) -> None:
-        self.broker.signal("shop", Signal(0, "snapshot", reconcile=True))
+        self.broker.pipelines.signal("shop", Signal(0, "snapshot", reconcile=True))
 
     def reconcile(self) -> list[Seen]:
         """Ask, run, and return what came."""

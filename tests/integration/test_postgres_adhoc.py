@@ -199,7 +199,7 @@ class Reconciled:
     def reconcile(self) -> list[Seen]:
         """Ask, run, and return what came."""
         before = self.broker.topic("public.t").next_offset
-        self.broker.signal("shop", Signal(0, "snapshot", reconcile=True))
+        self.broker.pipelines.signal("shop", Signal(0, "snapshot", reconcile=True))
         assert self.run() is None
         return self.events(before)
 
@@ -270,7 +270,7 @@ def test_reconcile_under_load_with_crashes(database: Database, reconciled: Recon
             ends.pop(0)
             raise CrashError
 
-    reconciled.broker.signal("shop", Signal(0, "snapshot", reconcile=True))
+    reconciled.broker.pipelines.signal("shop", Signal(0, "snapshot", reconcile=True))
     with Load(database, SEED, writers=2, truncates=False) as load:
         load.go_on()
         reconciled.met = met
@@ -301,11 +301,11 @@ def test_a_running_worker_is_told(database: Database, reconciled: Reconciled) ->
     thread.start()
     try:
         before = reconciled.broker.topic("public.t").next_offset
-        reconciled.broker.signal("shop", Signal(0, "snapshot", ("public.t",), "id < 3"))
+        reconciled.broker.pipelines.signal("shop", Signal(0, "snapshot", ("public.t",), "id < 3"))
         wait_until(
             lambda: reconciled.broker.topic("public.t").next_offset >= before + 3, PATIENCE_S
         )
-        wait_until(lambda: not reconciled.broker.signals("shop"), PATIENCE_S)
+        wait_until(lambda: not reconciled.broker.pipelines.signals("shop"), PATIENCE_S)
     finally:
         pipeline.stop()
         thread.join(PATIENCE_S)
@@ -326,7 +326,7 @@ def test_leaves_are_reconciled(database: Database, tmp_path: Path) -> None:
         before = {
             name: made.broker.topic(name).next_offset for name in ("public.low", "public.high")
         }
-        made.broker.signal("shop", Signal(0, "snapshot", ("public.t",), reconcile=True))
+        made.broker.pipelines.signal("shop", Signal(0, "snapshot", ("public.t",), reconcile=True))
         assert made.run() is None
         came = {name: made.events(start, name) for name, start in before.items()}
     finally:

@@ -42,7 +42,7 @@ def snapshot(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def asked(folder: Path) -> list[dict[str, object]]:
     with Broker.open(folder / "broker", create=False) as broker:
-        return [vars(signal) for signal in broker.signals("shop")]
+        return [vars(signal) for signal in broker.pipelines.signals("shop")]
 
 
 def test_what_is_asked_reaches_the_pipeline(folder: Path) -> None:
@@ -51,7 +51,7 @@ def test_what_is_asked_reaches_the_pipeline(folder: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert "done at its next run" in done.stderr
     with Broker.open(folder / "broker", create=False) as broker:
-        release = broker.hold("shop")
+        release = broker.pipelines.hold("shop")
         done = snapshot("start", "shop", "--reconcile")
         release()
     assert done.returncode == 0

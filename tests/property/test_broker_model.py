@@ -36,7 +36,7 @@ def test_readers_get_what_was_appended(
     kept: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder, Broker.open(Path(folder) / "b") as broker:
         writer = broker.writer("p")
-        follower = broker.pipeline_reader("p", "p/bus")
+        follower = broker.pipelines.reader("p", "p/bus")
         followed: list[tuple[str, Event]] = []
         for batches, stage, position, restart in appends:
             if restart:
@@ -46,8 +46,10 @@ def test_readers_get_what_was_appended(
             pieces = {} if stage is Stage.HOLD else {"a": position, position.hex(): b"x"}
             writer.append(written, Position(position), stage, pieces)
             kept |= pieces
-            assert broker.position("p") == position
-            assert broker.kept("p") == {name: value for name, value in kept.items() if value}
+            assert broker.pipelines.position("p") == position
+            assert broker.pipelines.kept("p") == {
+                name: value for name, value in kept.items() if value
+            }
             (held if stage is Stage.HOLD else log).extend(
                 (topic, events) for topic, (_, events) in batches if stage is not Stage.RELEASE
             )

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ensign_core.change import Stage
 from ensign_core.crypto import DataKey
-from ensign_core.engine import Epoch, Replay, StaleWriteError, Write
+from ensign_core.engine import Beside, Epoch, Replay, StaleWriteError, Write
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
@@ -88,9 +88,9 @@ class EngineModel(RuleBasedStateMachine):
         if not topic.key:
             topic.key = self._bytes()
             made = DataKey(topic.key, topic.id, b"wrapped", 0, "active")
-            assert self.engines[0].add_data_keys([made]) == [made]
+            assert self.engines[0].keys.add([made]) == [made]
             other = DataKey(self._bytes(), topic.id, b"wrapped", 0, "active")
-            assert self.engines[1].add_data_keys([other]) == [made]
+            assert self.engines[1].keys.add([other]) == [made]
         return topic
 
     def _bytes(self) -> bytes:
@@ -116,7 +116,7 @@ class EngineModel(RuleBasedStateMachine):
         pipeline = self.pipelines[name]
         pipeline.epoch += 1
         pipeline.held.clear()
-        assert self.engines[hand].claim(name) == Epoch(name, pipeline.epoch)
+        assert self.engines[hand].pipelines.claim(name) == Epoch(name, pipeline.epoch)
 
     @rule(hand=HANDS, pieces=PIECES)
     def publish(self, hand: int, pieces: list[Piece]) -> None:
@@ -185,7 +185,7 @@ class EngineModel(RuleBasedStateMachine):
         fake = self._bytes()
         if wrong_topic and last.topic in self.topics:
             key = DataKey(self._bytes(), fake, b"", 0, "active")
-            self.engines[hand].add_data_keys([key])
+            self.engines[hand].keys.add([key])
             bad = Write(fake, last.topic, key.key_id, 1, 0, b"x")
         else:
             bad = Write(last.topic_id, last.topic, fake, 1, 0, b"x")
@@ -214,7 +214,7 @@ class EngineModel(RuleBasedStateMachine):
 
     @rule(hand=HANDS, name=st.sampled_from(PIPELINES))
     def remove_pipeline(self, hand: int, name: str) -> None:
-        self.engines[hand].remove_pipeline(name)
+        self.engines[hand].pipelines.remove(name)
         pipeline = self.pipelines[name]
         pipeline.epoch += 1 if pipeline.epoch else 0
         pipeline.position = None
@@ -226,7 +226,7 @@ class EngineModel(RuleBasedStateMachine):
 
     @rule(hand=HANDS, name=st.sampled_from(PIPELINES), signal=st.binary(max_size=3))
     def add_signal(self, hand: int, name: str, signal: bytes) -> None:
-        number = self.engines[hand].add_signal(name, signal)
+        number = self.engines[hand].pipelines.add_signal(name, signal)
         assert number > self.signalled
         self.signalled = number
         self.pipelines[name].signals[number] = signal
@@ -234,14 +234,14 @@ class EngineModel(RuleBasedStateMachine):
     @rule(hand=HANDS, name=st.sampled_from(PIPELINES), behind=st.integers(0, 4))
     def forget_signals(self, hand: int, name: str, behind: int) -> None:
         upto = self.signalled - behind
-        self.engines[hand].forget_signals(name, upto)
+        self.engines[hand].pipelines.forget_signals(name, upto)
         signals = self.pipelines[name].signals
         self.pipelines[name].signals = {n: s for n, s in signals.items() if n > upto}
 
     @rule(hand=HANDS, name=st.sampled_from(TOPICS), offsets=OFFSETS)
     def drop_events(self, hand: int, name: str, offsets: set[int]) -> None:
         topic = self.topics.get(name)
-        self.engines[hand].drop_events(topic.id if topic else b"?" * 16, offsets)
+        self.engines[hand].letters.drop(topic.id if topic else b"?" * 16, offsets)
         if topic:
             self._done(topic, offsets)
 
@@ -258,7 +258,7 @@ class EngineModel(RuleBasedStateMachine):
     )
     def ask_replay(self, hand: int, name: str, pipeline: str, part: str, offsets: set[int]) -> None:
         topic = self.topics.get(name) or Topic(b"?" * 16)
-        self.engines[hand].ask_replay(topic.id, pipeline, part, offsets)
+        self.engines[hand].letters.ask(topic.id, pipeline, part, offsets)
         for offset in offsets - topic.dropped:
             known = topic.replays.get(offset, (pipeline, part, Replay(True, 0, None)))
             topic.replays[offset] = known[0], known[1], known[2]._replace(asked=True)
@@ -267,7 +267,7 @@ class EngineModel(RuleBasedStateMachine):
     def fail_replays(self, hand: int, name: str, offsets: set[int]) -> None:
         topic = self.topics.get(name) or Topic(b"?" * 16)
         error = self._bytes()
-        self.engines[hand].fail_replays(topic.id, dict.fromkeys(offsets, error))
+        self.engines[hand].letters.fail(topic.id, dict.fromkeys(offsets, error))
         for offset in offsets & topic.replays.keys():
             whose, part, replay = topic.replays[offset]
             topic.replays[offset] = whose, part, Replay(False, replay.attempts + 1, error)
@@ -280,9 +280,9 @@ class EngineModel(RuleBasedStateMachine):
         epoch, replayed = Epoch("p", pipeline.epoch - old), (topic.id, sorted(offsets))
         if old:
             with pytest.raises(EnsignError):
-                self.engines[hand].append([], {}, epoch, replayed=replayed)
+                self.engines[hand].append([], {}, epoch, beside=Beside(replayed))
             return
-        self.engines[hand].append([], {}, epoch, replayed=replayed)
+        self.engines[hand].append([], {}, epoch, beside=Beside(replayed))
         self._done(topic, offsets)
 
     @rule(
@@ -293,7 +293,9 @@ class EngineModel(RuleBasedStateMachine):
     def commit(self, hand: int, group: str, offsets: dict[str, int]) -> None:
         known = {name: offset for name, offset in offsets.items() if name in self.topics}
         gone = {b"?" * 16: 5}
-        self.engines[hand].commit(group, {self.topics[n].id: o for n, o in known.items()} | gone)
+        self.engines[hand].groups.commit(
+            group, {self.topics[n].id: o for n, o in known.items()} | gone
+        )
         self.groups.setdefault(group, {}).update(known)
 
     @rule(hand=HANDS)
@@ -350,31 +352,31 @@ class EngineModel(RuleBasedStateMachine):
             assert engine.topic_ids([*TOPICS, "?"]) == {n: t.id for n, t in self.topics.items()}
             assert [t.name for t in engine.topics(["a", "?"])] == ["a"] * ("a" in self.topics)
             for topic in self.topics.values():
-                assert engine.dropped(topic.id) == topic.dropped
+                assert engine.letters.dropped(topic.id) == topic.dropped
                 replays = {offset: replay for offset, (*_, replay) in topic.replays.items()}
-                assert engine.replays(topic.id, 0, 9) == replays
-                assert engine.replays(topic.id, 3, 5).keys() == replays.keys() & {3, 4, 5}
+                assert engine.letters.replays(topic.id, 0, 9) == replays
+                assert engine.letters.replays(topic.id, 3, 5).keys() == replays.keys() & {3, 4, 5}
                 for part in PARTS:
                     asked = sorted(
                         o for o, (_, p, r) in topic.replays.items() if p == part if r.asked
                     )
-                    assert engine.asked_replays(topic.id, part, 99) == asked
-                    assert engine.asked_replays(topic.id, part, 2) == asked[:2]
+                    assert engine.letters.asked(topic.id, part, 99) == asked
+                    assert engine.letters.asked(topic.id, part, 2) == asked[:2]
             for name, pipeline in self.pipelines.items():
-                assert dict(engine.signals(name)) == pipeline.signals
-                assert engine.position(name) == pipeline.position
-                assert engine.kept(name) == pipeline.kept
-                assert {names[key] for key in engine.pipeline_topics(name)} == pipeline.topics
+                assert dict(engine.pipelines.signals(name)) == pipeline.signals
+                assert engine.pipelines.position(name) == pipeline.position
+                assert engine.pipelines.kept(name) == pipeline.kept
+                assert {names[key] for key in engine.pipelines.topics(name)} == pipeline.topics
             assert {
                 group: {names[key]: offset for key, offset in offsets.items()}
-                for group, offsets in engine.groups().items()
+                for group, offsets in engine.groups.offsets().items()
             } == {group: offsets for group, offsets in self.groups.items() if offsets}
 
     @invariant()
     def wastes_nothing(self) -> None:
         for engine in self._engines():
             held = sum(len(pipeline.held) for pipeline in self.pipelines.values())
-            ((bodies,),) = engine._rows("SELECT count(*) FROM bodies")
+            ((bodies,),) = engine.database.rows("SELECT count(*) FROM bodies")
             assert bodies == len(self.log) + held
 
     def _engines(self) -> Iterator[SqliteEngine]:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from ensign_core.broker import Broker, Event, Reader, vault
+from ensign_core.broker.events import received
 from ensign_core.change import Batch, BatchBuilder, Column, Op, Position, Schema, Stage, Tx
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode, new_image
@@ -125,7 +126,7 @@ def test_threads_publish_at_once(broker: Broker) -> None:
     def publish(name: str) -> None:
         for number in range(20):
             broker.publish("t", events(*[f"{name}{number}"] * 200))
-            broker.set_status(name, {"n": number})
+            broker.pipelines.set_status(name, {"n": number})
 
     threads = [threading.Thread(target=publish, args=(name,)) for name in "abcd"]
     for thread in threads:
@@ -137,7 +138,7 @@ def test_threads_publish_at_once(broker: Broker) -> None:
     for name in "abcd":
         mine = [one for one in found if one.startswith(name)]
         assert mine == [f"{name}{number}" for number in range(20) for _ in range(200)]
-    assert broker.statuses() == {name: {"n": 19} for name in "abcd"}
+    assert broker.pipelines.statuses() == {name: {"n": 19} for name in "abcd"}
 
 
 def forms(text: str) -> list[bytes]:
@@ -160,7 +161,7 @@ def test_nothing_lies_on_the_disk_in_clear(tmp_path: Path) -> None:
     kept = {"piece": f"{SECRET} {COLUMN} {TABLE}".encode()}
     broker.writer("p").append([("t", builder.take(None))], position, kept=kept)
     broker.publish("u", [Event(SECRET.encode(), SECRET.encode(), {SECRET: SECRET}, "x/" + SECRET)])
-    broker.set_status("p", {"detail": SECRET, "position": SECRET, COLUMN: TABLE})
+    broker.pipelines.set_status("p", {"detail": SECRET, "position": SECRET, COLUMN: TABLE})
     with broker.reader(["t", "u"], group="g") as reader:
         assert len([change for batch in reader.fetch() for change in batch]) == 4
         reader.commit("g")
@@ -175,13 +176,13 @@ def test_nothing_lies_on_the_disk_in_clear(tmp_path: Path) -> None:
                 for word in (SECRET, COLUMN, TABLE):
                     assert [form for form in forms(word) if form in content] == [], path
     with Broker.open(folder) as broker:
-        assert (broker.position("p"), broker.kept("p")) == (position, kept)
-        assert broker.statuses()["p"]["detail"] == SECRET
+        assert (broker.pipelines.position("p"), broker.pipelines.kept("p")) == (position, kept)
+        assert broker.pipelines.statuses()["p"]["detail"] == SECRET
 
 
 def test_a_piece_that_was_changed_or_moved_is_told(broker: Broker) -> None:
     writer = broker.writer("p")
-    db = broker._engine._db()
+    db = broker._engine.database.connection()
     writer.append([], Position(b"1"), kept={"a": b"one", "b": b"two"})
     broker.writer("q").append([], Position(b"1"), kept={"a": b"three"})
     boxes = dict(db.execute("SELECT pipeline || name, value FROM kept"))
@@ -190,11 +191,11 @@ def test_a_piece_that_was_changed_or_moved_is_told(broker: Broker) -> None:
         bytes([boxes["pa"][0] ^ 1]) + boxes["pa"][1:],
     ):  # fmt: skip
         db.execute("UPDATE kept SET value = ? WHERE pipeline = 'p' AND name = 'a'", (damaged,))
-        assert refused(broker.kept, "p") == "frame.tampered"
+        assert refused(broker.pipelines.kept, "p") == "frame.tampered"
     db.execute("UPDATE kept SET value = ? WHERE pipeline = 'p' AND name = 'a'", (boxes["pa"],))
-    assert broker.kept("p") == {"a": b"one", "b": b"two"}
-    broker.remove_pipeline("p")
-    assert (broker.kept("p"), broker.kept("q")) == ({}, {"a": b"three"})
+    assert broker.pipelines.kept("p") == {"a": b"one", "b": b"two"}
+    broker.pipelines.remove("p")
+    assert (broker.pipelines.kept("p"), broker.pipelines.kept("q")) == ({}, {"a": b"three"})
 
 
 def test_pieces_are_kept_with_a_position_only(broker: Broker) -> None:
@@ -206,7 +207,7 @@ def test_pieces_are_kept_with_a_position_only(broker: Broker) -> None:
     ):
         with pytest.raises(ValueError, match="position"):
             one.append([], durable, stage, {"a": b"one"})
-    assert (broker.position("p"), broker.kept("p")) == (None, {})
+    assert (broker.pipelines.position("p"), broker.pipelines.kept("p")) == (None, {})
 
 
 def test_what_is_opened_is_closed(tmp_path: Path) -> None:
@@ -226,3 +227,16 @@ def test_what_is_opened_is_closed(tmp_path: Path) -> None:
 def test_a_broker_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert refused(Broker.open, tmp_path / "b", create=False) == "broker.not_found"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_published_events_are_received_as_they_were(broker: Broker) -> None:
+    events = [
+        Event(b"1", b"k", {"a": "b"}, "text/plain", "T v1"), Event(b""), Event(bytes(range(256))),
+    ]  # fmt: skip
+    broker.publish("t", events)
+    (batch,) = broker.reader(["t"]).fetch()
+    found = list(received(batch))
+    assert [one.event for one in found] == events
+    assert [(one.topic, one.offset) for one in found] == [("t", 0), ("t", 1), ("t", 2)]
+    batch.ops = bytes([Op.EVENT, Op.REMOVED, Op.EVENT])
+    assert [one.offset for one in received(batch)] == [0, 2]

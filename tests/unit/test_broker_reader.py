@@ -13,6 +13,7 @@ from ensign_core.broker import Broker
 from ensign_core.broker import reader as reader_module
 from ensign_core.change import BatchBuilder, Column, Op, Position, Schema, Tx
 from ensign_core.engine import Stored
+from ensign_core.engine.pipelines import PipelineStore
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import new_image
@@ -121,14 +122,14 @@ def test_append_order_while_topics_are_made(broker: Broker) -> None:
     def look() -> None:
         try:
             while maker.is_alive():
-                broker.pipeline_topics("p")
+                broker.pipelines.topics("p")
         except Exception as error:  # noqa: BLE001
             failed.append(error)
 
     maker = threading.Thread(target=make)
     looker = threading.Thread(target=look)
     found: list[str] = []
-    with broker.pipeline_reader("p", "p/bus") as reader:
+    with broker.pipelines.reader("p", "p/bus") as reader:
         maker.start()
         looker.start()
         while len(found) < count and (batches := reader.fetch(30.0, 2000)):
@@ -152,7 +153,7 @@ def test_a_topic_that_is_made_between_two_looks_comes_first(
         writer.append([(topic, builder.take(None))])
 
     append("known", "1")
-    with broker.pipeline_reader("p", "p/bus") as reader:
+    with broker.pipelines.reader("p", "p/bus") as reader:
         assert drain(reader) == ["1"]
         real, pending = SqliteEngine.frames, [("new", "2"), ("known", "3")]
 
@@ -170,18 +171,18 @@ def test_a_topic_may_be_made_while_the_names_are_looked_up(
 ) -> None:
     writer = broker.writer("p")
     made: list[str] = []
-    real = SqliteEngine.pipeline_topics
+    real = PipelineStore.topics
 
-    def pipeline_topics(engine: SqliteEngine, pipeline: str) -> dict[bytes, str]:
+    def topics(store: PipelineStore, pipeline: str) -> dict[bytes, str]:
         builder = BatchBuilder().begin(Tx(None, "", 1))
         builder.add(Op.EVENT, Schema("x", (), ()), new_image([None, b"x"]))
         made.append(f"t{len(made)}")
         writer.append([(made[-1], builder.take(None))])
-        return real(engine, pipeline)
+        return real(store, pipeline)
 
-    monkeypatch.setattr(SqliteEngine, "pipeline_topics", pipeline_topics)
-    assert broker.pipeline_topics("p") == made
-    with broker.pipeline_reader("p", "p/bus") as reader:
+    monkeypatch.setattr(PipelineStore, "topics", topics)
+    assert broker.pipelines.topics("p") == made
+    with broker.pipelines.reader("p", "p/bus") as reader:
         assert len(reader.offsets) == len(made) >= 2
 
 
@@ -191,7 +192,7 @@ def test_a_pipelines_reader_leaves_its_dead_letters_out_and_no_others(broker: Br
         builder = BatchBuilder().begin(Tx(None, "", 1))
         builder.add(Op.EVENT, Schema("x", (), ()), new_image([None, topic.encode()]))
         writer.append([(topic, builder.take(None))])
-    with broker.pipeline_reader("p", "p/bus") as reader:
+    with broker.pipelines.reader("p", "p/bus") as reader:
         assert drain(reader) == ["q.dead-letters", "t"]
 
 
@@ -201,7 +202,7 @@ def test_a_deleted_topic_does_not_disturb_a_pipelines_reader(broker: Broker) -> 
         builder = BatchBuilder().begin(Tx(None, "", 1))
         builder.add(Op.EVENT, Schema("x", (), ()), new_image([None, topic.encode()]))
         writer.append([(topic, builder.take(None))])
-    with broker.pipeline_reader("p", "p/bus") as reader:
+    with broker.pipelines.reader("p", "p/bus") as reader:
         assert reader.fetch()
         broker.delete_topic("a")
         builder.add(Op.EVENT, Schema("x", (), ()), new_image([None, b"again"]))
@@ -214,7 +215,7 @@ def test_a_deleted_topic_does_not_disturb_a_pipelines_reader(broker: Broker) -> 
 def test_frames_before_a_bad_one_are_delivered_first(broker: Broker) -> None:
     for number in range(4):
         broker.publish("t", events(number))
-    db = broker._engine._db()
+    db = broker._engine.database.connection()
     db.execute("UPDATE bodies SET data = zeroblob(200) WHERE id = 3")
     with broker.reader(["t"]) as reader:
         assert data_of(reader.fetch()) == ["0", "1"]
@@ -287,9 +288,9 @@ def test_what_a_target_knows_of_another_topic_of_that_name_is_refused(broker: Br
 
     append("1", "2")
     # The target has both, and the group was not committed any more.
-    with broker.pipeline_reader("p", "p/bus", known={}) as reader:
+    with broker.pipelines.reader("p", "p/bus", known={}) as reader:
         assert drain(reader) == ["1", "2"]
-    with broker.pipeline_reader("p", "p/bus", known={"t": 2}) as reader:
+    with broker.pipelines.reader("p", "p/bus", known={"t": 2}) as reader:
         append("3")
         assert drain(reader) == ["3"]
         # What is made anew while it is read is read from its start.
@@ -298,13 +299,13 @@ def test_what_a_target_knows_of_another_topic_of_that_name_is_refused(broker: Br
         assert drain(reader) == ["4", "5", "6", "7"]
     for _ in range(2):
         with pytest.raises(EnsignError) as caught:
-            broker.pipeline_reader("p", "p/bus", known={"t": 3})
+            broker.pipelines.reader("p", "p/bus", known={"t": 3})
         assert caught.value.code == "sink.ahead"
-    with broker.pipeline_reader("p", "p/other", known={}) as reader:
+    with broker.pipelines.reader("p", "p/other", known={}) as reader:
         assert drain(reader) == ["4", "5", "6", "7"]
         reader.commit("p/other")
-    broker.remove_pipeline("p")
+    broker.pipelines.remove("p")
     writer = broker.writer("p")
     append("8")
-    with broker.pipeline_reader("p", "p/other", known={"t": 4}) as reader:
+    with broker.pipelines.reader("p", "p/other", known={"t": 4}) as reader:
         assert drain(reader) == ["8"]

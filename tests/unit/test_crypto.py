@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ulid import ULID
 
 from ensign_core.broker import Broker, Event
-from ensign_core.broker.broker import event_batch
+from ensign_core.broker.events import event_batch
 from ensign_core.broker.vault import Vault, about_status, record_key
 from ensign_core.broker.writer import Writer
 from ensign_core.crypto import (
@@ -83,7 +83,7 @@ def test_no_nonce_is_used_twice_by_a_broker(
             writers = [broker.writer("p"), broker.writer()]
             for number in range(3):
                 broker.publish("t", [Event(b"%d" % number)])
-                broker.set_status("p", {"n": number})
+                broker.pipelines.set_status("p", {"n": number})
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(SqliteEngine, "append", _fails)
                     with pytest.raises(OSError, match="disk"):
@@ -190,7 +190,9 @@ def test_reading_what_a_revoked_key_sealed_says_so(tmp_path: Path) -> None:
     vault = Vault(engine, keys)
     Writer(vault).append([("t", event_batch("t", [Event(b"x")]))])
     (topic,) = engine.topics()
-    engine._db().execute("UPDATE keys.data_keys SET state = 'revoked', wrapped = x''")
+    engine.database.connection().execute(
+        "UPDATE keys.data_keys SET state = 'revoked', wrapped = x''"
+    )
     (stored,) = engine.frames([topic.topic_id], 0, 1)
     fresh = Vault(engine, ring(tmp_path))
     error = refused(fresh.open_frame, stored, "t")
@@ -250,26 +252,26 @@ def test_records_of_a_project_of_before_are_still_opened(tmp_path: Path) -> None
     path.write_text(f"ensign-key-v1 {base64.b64encode(kek).decode()}\n")
     engine = SqliteEngine(tmp_path / "b")
     engine.set_meta({"kek": KeyRing.of(kek).check, "project": bytes(ULID())})
-    engine.set_status("p", box)
+    engine.pipelines.set_status("p", box)
     for _ in range(2):
         with Broker.open(tmp_path / "b", FileProvider(path)) as broker:
-            assert broker.statuses()["p"] == {"n": 1}
-            broker.set_status("q", {"n": 2})
-            assert broker.statuses()["q"] == {"n": 2}
+            assert broker.pipelines.statuses()["p"] == {"n": 1}
+            broker.pipelines.set_status("q", {"n": 2})
+            assert broker.pipelines.statuses()["q"] == {"n": 2}
             assert broker.topics() == []
-    (key,) = engine.data_keys()
+    (key,) = engine.keys.stored()
     assert key.topic_id == PROJECT
     engine.close()
 
 
 def test_the_records_of_a_new_project_have_a_key_of_their_own(tmp_path: Path) -> None:
     with Broker.open(tmp_path / "b") as broker:
-        broker.set_status("p", {"n": 1})
+        broker.pipelines.set_status("p", {"n": 1})
     with Broker.open(tmp_path / "b") as broker:
-        assert broker.statuses() == {"p": {"n": 1}}
+        assert broker.pipelines.statuses() == {"p": {"n": 1}}
     engine = SqliteEngine(tmp_path / "b")
     ring = KeyRing(FileProvider(default_key_file(tmp_path / "b")), create=False, check=None)
-    box = engine.statuses()["p"]
+    box = engine.pipelines.statuses()["p"]
     ring.use_records(ring.legacy_record_key(0))
     assert refused(ring.open_record, box, about_status("p")).code == "frame.tampered"
     ring.use_records(record_key(engine, ring, fresh=False))

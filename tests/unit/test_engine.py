@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def engine(folder: Path) -> Iterator[SqliteEngine]:
     made = SqliteEngine(folder)
-    made.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
+    made.keys.add([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
     yield made
     made.close()
 
@@ -60,9 +60,9 @@ def offsets(engine: SqliteEngine) -> list[tuple[int, int]]:
 
 
 def test_a_full_disk_is_told_and_leaves_everything_as_it_was(engine: SqliteEngine) -> None:
-    epoch = engine.claim("p")
+    epoch = engine.pipelines.claim("p")
     engine.append([write(2)], {}, epoch, b"first", kept={"x": b"first", "y": b"first"})
-    db = engine._db()
+    db = engine.database.connection()
     (pages,) = next(db.execute("PRAGMA page_count"))
     db.execute(f"PRAGMA max_page_count = {pages + 1}")
     for frame_bytes, piece_bytes in ((200_000, 1), (1, 200_000)):
@@ -70,12 +70,12 @@ def test_a_full_disk_is_told_and_leaves_everything_as_it_was(engine: SqliteEngin
         with pytest.raises(EnsignError) as raised:
             engine.append([write(3, frame)], {7: b"schema"}, epoch, b"second", kept=pieces)
         assert raised.value.code == "engine.disk_full"
-        assert (offsets(engine), engine.position("p")) == ([(0, 2)], b"first")
-        assert engine.kept("p") == {"x": b"first", "y": b"first"}
+        assert (offsets(engine), engine.pipelines.position("p")) == ([(0, 2)], b"first")
+        assert engine.pipelines.kept("p") == {"x": b"first", "y": b"first"}
     assert engine.schema(7) is None
     db.execute("PRAGMA max_page_count = 1000000")
     assert engine.append([write(3, bytes(200_000))], {}, epoch, b"second") == [2]
-    assert (offsets(engine), engine.position("p")) == ([(0, 2), (2, 3)], b"second")
+    assert (offsets(engine), engine.pipelines.position("p")) == ([(0, 2), (2, 3)], b"second")
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_a_disk_that_is_really_full_is_told_at_every_size(small_disk: Path) -> N
     """What fails may be the log, its index or a database file: always the same code."""
     filler = small_disk / "filler"
     engine = SqliteEngine(small_disk / "b")
-    engine.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
-    epoch = engine.claim("p")
+    engine.keys.add([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
+    epoch = engine.pipelines.claim("p")
     done, failures = 0, 0
     for size in range(1000, 60_000, 3000):
         free = os.statvfs(small_disk).f_bavail * 4096
@@ -107,16 +107,16 @@ def test_a_disk_that_is_really_full_is_told_at_every_size(small_disk: Path) -> N
                 failures += 1
             else:
                 done += 1
-        assert engine.position("p") == (b"%d" % done if done else None)
+        assert engine.pipelines.position("p") == (b"%d" % done if done else None)
         filler.unlink()
         if done > 5:
             engine.delete_topic(TOPIC)
-            engine.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
-            engine._db().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            engine._db().execute("VACUUM main")
-            engine._db().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            engine.keys.add([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
+            engine.database.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            engine.database.connection().execute("VACUUM main")
+            engine.database.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.append([write(1, os.urandom(40_000))], {}, epoch, b"last")
-    assert engine.position("p") == b"last"
+    assert engine.pipelines.position("p") == b"last"
     assert failures > 5
     engine.close()
 
@@ -185,33 +185,33 @@ def test_the_folder_is_for_its_owner_only(folder: Path, engine: SqliteEngine) ->
 
 
 def test_a_zombie_is_fenced(engine: SqliteEngine) -> None:
-    old = engine.claim("p")
+    old = engine.pipelines.claim("p")
     engine.append([write()], {}, old, None, Stage.HOLD)
-    new = engine.claim("p")
+    new = engine.pipelines.claim("p")
     for stage in Stage:
         with pytest.raises(EnsignError) as raised:
             engine.append([write()], {}, old, b"zombie", stage, {"x": b"zombie"})
         assert raised.value.code == "pipeline.fenced"
     assert engine.append([write()], {}, new, b"new", Stage.RELEASE) == [0]
-    assert (offsets(engine), engine.position("p")) == ([(0, 1)], b"new")
-    assert engine.kept("p") == {}
+    assert (offsets(engine), engine.pipelines.position("p")) == ([(0, 1)], b"new")
+    assert engine.pipelines.kept("p") == {}
 
 
 def test_what_was_held_for_a_deleted_topic_does_not_reach_its_successor(
     engine: SqliteEngine,
 ) -> None:
-    epoch = engine.claim("p")
+    epoch = engine.pipelines.claim("p")
     engine.append([write(3, b"held")], {}, epoch, None, Stage.HOLD)
     engine.delete_topic(TOPIC)
     successor = Write(b"u" * 16, "t", b"l" * 16, 1, 0, b"new")
-    engine.add_data_keys([DataKey(b"l" * 16, b"u" * 16, b"wrapped", 0, "active")])
+    engine.keys.add([DataKey(b"l" * 16, b"u" * 16, b"wrapped", 0, "active")])
     assert engine.append([successor], {}, epoch, b"end", Stage.RELEASE) == [0]
     assert [s.frame for s in engine.frames([b"u" * 16], 0, 1 << 20)] == [b"new"]
 
 
 def test_an_archived_topic_takes_nothing(engine: SqliteEngine) -> None:
     engine.append([write()], {})
-    engine._db().execute("UPDATE topics SET state = 'archived'")
+    engine.database.connection().execute("UPDATE topics SET state = 'archived'")
     with pytest.raises(EnsignError) as raised:
         engine.append([write()], {})
     assert raised.value.code == "topic.archived"
@@ -220,7 +220,7 @@ def test_an_archived_topic_takes_nothing(engine: SqliteEngine) -> None:
 
 @pytest.mark.parametrize("state", ["retired", "revoked"])
 def test_a_key_that_is_not_active_seals_nothing(engine: SqliteEngine, state: str) -> None:
-    engine._db().execute("UPDATE keys.data_keys SET state = ?", (state,))
+    engine.database.connection().execute("UPDATE keys.data_keys SET state = ?", (state,))
     with pytest.raises(StaleWriteError):
         engine.append([write()], {})
     assert engine.topics() == []
@@ -255,8 +255,8 @@ def test_processes_and_threads_append_at_once(
 
 
 KILLED = """
-epoch = engine.claim("p")
-number = int(engine.position("p") or 0)
+epoch = engine.pipelines.claim("p")
+number = int(engine.pipelines.position("p") or 0)
 while True:
     number += 1
     frame = b"%d" % number
@@ -275,9 +275,9 @@ def test_a_process_killed_amid_appends_leaves_a_prefix(
         for _ in range(5 + 7 * round_):
             told = int(process.line())
         process.kill()
-        position = int(engine.position("p") or 0)
+        position = int(engine.pipelines.position("p") or 0)
         assert position >= told, "what was told as synced is there"
-        assert engine.kept("p") == {"x": b"%d" % position, "y": bytes(9000)}
+        assert engine.pipelines.kept("p") == {"x": b"%d" % position, "y": bytes(9000)}
         stored = engine.frames([TOPIC], 0, 1 << 30)
         assert [int(s.frame.rstrip(b"\0")) for s in stored] == list(range(1, position + 1))
         following = 0
@@ -285,11 +285,11 @@ def test_a_process_killed_amid_appends_leaves_a_prefix(
             assert frame.offset == following, "offsets are dense"
             following += frame.events
         assert [topic.next_offset for topic in engine.topics()] == [following]
-    assert list(engine._db().execute("PRAGMA integrity_check")) == [("ok",)]
+    assert list(engine.database.connection().execute("PRAGMA integrity_check")) == [("ok",)]
 
 
 HOLDING = """
-release = engine.hold(sys.argv[2])
+release = engine.pipelines.hold(sys.argv[2])
 print("held", flush=True)
 sys.stdin.readline()
 """
@@ -300,21 +300,21 @@ def test_a_running_pipeline_is_not_run_twice(
 ) -> None:
     process = python(HOLDING, folder, "p")
     assert process.line() == "held"
-    assert engine.held("p")
+    assert engine.pipelines.held("p")
     with pytest.raises(EnsignError) as raised:
-        engine.hold("p")
+        engine.pipelines.hold("p")
     assert (raised.value.code, str(process.pid) in raised.value.sentence) == (
         "pipeline.running", True
     )  # fmt: skip
-    engine.hold("q")()
+    engine.pipelines.hold("q")()
     process.kill()
-    assert not engine.held("p")
-    release = engine.hold("p")
+    assert not engine.pipelines.held("p")
+    release = engine.pipelines.hold("p")
     with pytest.raises(EnsignError, match=r"^pipeline\.running"):
-        engine.hold("p")
+        engine.pipelines.hold("p")
     release()
-    assert not engine.held("p")
-    assert not engine.held("never seen")
+    assert not engine.pipelines.held("p")
+    assert not engine.pipelines.held("never seen")
 
 
 def test_connections_of_ended_threads_are_closed(engine: SqliteEngine) -> None:

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def engine(folder: Path) -> Iterator[SqliteEngine]:
     made = SqliteEngine(folder)
-    made.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
+    made.keys.add([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
     yield made
     made.close()
 
@@ -39,10 +39,12 @@ def offsets(engine: SqliteEngine) -> list[tuple[int, int]]:
 def test_a_database_that_an_earlier_ensign_made_is_brought_up_to_date(
     folder: Path, engine: SqliteEngine
 ) -> None:
-    epoch = engine.claim("p")
+    epoch = engine.pipelines.claim("p")
     engine.append([write(2)], {}, epoch, b"first")
-    db = engine._db()
+    db = engine.database.connection()
     for statement in (
+        "ALTER TABLE held DROP COLUMN content_bytes",
+        "ALTER TABLE topics DROP COLUMN policy",
         "ALTER TABLE held ADD COLUMN first_us INTEGER NOT NULL DEFAULT 0",
         "INSERT INTO bodies VALUES (77, x'00')",
         "INSERT INTO held VALUES (77, 'p', 1, 3, 5, x'00', 1, 0)",
@@ -56,44 +58,44 @@ def test_a_database_that_an_earlier_ensign_made_is_brought_up_to_date(
     engine.close()
     for _ in range(2):
         again = SqliteEngine(folder)
-        assert again.position("p") == b"first"
-        assert again.signals("p") == []
-        assert again.kept("p") == {}
+        assert again.pipelines.position("p") == b"first"
+        assert again.pipelines.signals("p") == []
+        assert again.pipelines.kept("p") == {}
         again.close()
     again = SqliteEngine(folder)
     assert again.append([], {}, epoch, b"second", Stage.RELEASE) == []
     assert offsets(again) == [(0, 2), (2, 3)]
     again.append([write(1)], {}, epoch, b"third", Stage.HOLD)
     again.append([], {}, epoch, b"fourth", Stage.RELEASE, {"x": b"1"})
-    assert again.kept("p") == {"x": b"1"}
+    assert again.pipelines.kept("p") == {"x": b"1"}
     assert offsets(again) == [(0, 2), (2, 3), (5, 1)]
-    assert again.add_signal("p", b"x") == 1
-    again.ask_replay(TOPIC, "p", "source", [3])
-    assert again.asked_replays(TOPIC, "source", 9) == [3]
+    assert again.pipelines.add_signal("p", b"x") == 1
+    again.letters.ask(TOPIC, "p", "source", [3])
+    assert again.letters.asked(TOPIC, "source", 9) == [3]
     again.close()
 
 
 def test_an_append_of_many_topics_takes_a_fixed_number_of_statements(engine: SqliteEngine) -> None:
     names = [f"t{number}" for number in range(200)]
     keys = [DataKey(n.encode() * 8, n.encode() * 6, b"wrapped", 0, "active") for n in names]
-    assert engine.add_data_keys(keys) == keys
+    assert engine.keys.add(keys) == keys
     writes = [
         Write(key.topic_id, name, key.key_id, 1, 0, b"x")
         for name, key in zip(names, keys, strict=True)
     ]
-    assert engine.append(writes, {}, engine.claim("p")) == [0] * 200
+    assert engine.append(writes, {}, engine.pipelines.claim("p")) == [0] * 200
     seen: list[str] = []
 
     def trace(_cursor: object, sql: str, _values: object) -> bool:
         seen.append(sql)
         return True
 
-    engine._db().set_exec_trace(trace)
-    assert engine.append([*writes, writes[7]], {}, engine.claim("p")) == [1] * 200 + [2]
-    engine._db().set_exec_trace(None)
+    engine.database.connection().set_exec_trace(trace)
+    assert engine.append([*writes, writes[7]], {}, engine.pipelines.claim("p")) == [1] * 200 + [2]
+    engine.database.connection().set_exec_trace(None)
     assert len([sql for sql in seen if sql.startswith("SELECT")]) < 10
     assert engine.topics(["t7"])[0].next_offset == 3
-    assert len(engine.pipeline_topics("p")) == 200
+    assert len(engine.pipelines.topics("p")) == 200
 
 
 def test_two_topics_of_one_name_in_one_append_are_refused(engine: SqliteEngine) -> None:

@@ -26,7 +26,7 @@ LONG_S = 60.0
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[SqliteEngine]:
     made = SqliteEngine(tmp_path / "b")
-    made.add_data_keys([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
+    made.keys.add([DataKey(KEY, TOPIC, b"wrapped", 0, "active")])
     yield made
     made.close()
 
@@ -75,7 +75,7 @@ def test_a_bell_in_another_process_is_rung(engine: SqliteEngine, python: Start) 
 
 
 def test_what_is_readable_only_later_rings_later(engine: SqliteEngine) -> None:
-    bell, epoch = engine.bell(), engine.claim("p")
+    bell, epoch = engine.bell(), engine.pipelines.claim("p")
     engine.append([write()], {}, epoch, None, Stage.HOLD)
     engine.append([], {}, epoch, b"heartbeat")
     assert not bell.wait(0)

@@ -56,7 +56,9 @@ def test_topics_made_later_are_delivered_from_their_start(tmp_path: Path) -> Non
         running = threading.Thread(target=pipeline.run)
         running.start()
         try:
-            wait_until(lambda: broker.held("copy") and broker.pipeline_topics("copy"), 10)
+            wait_until(
+                lambda: broker.pipelines.held("copy") and broker.pipelines.topics("copy"), 10
+            )
             wait_until(lambda: "copy/lines" in broker.topic("a.old").groups, 10)
             broker.publish("a.new", [Event(b"2")])
             wait_until(lambda: lines(tmp_path) == [("a.new", "2")], 10)

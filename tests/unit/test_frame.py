@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ensign_core import frame
-from ensign_core.broker.broker import Event, event_batch
+from ensign_core.broker.events import Event, event_batch
 from ensign_core.broker.vault import Vault, record_key
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, Column, Op, Run, Schema, Tx

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ensign_core.broker import Broker, Writer
+from ensign_core.broker import Broker, Pipelines, Writer
 from ensign_core.change import Stage
 from ensign_core.errors import EnsignError
 from ensign_core.run import ingest, retry
@@ -69,7 +69,7 @@ def test_i3_resumes_exactly_behind_the_last_durable_position(
     ]  # fmt: skip
     assert server.opened[0] is None
     assert [o or 0 for o in server.opened] == sorted(o or 0 for o in server.opened)
-    assert broker.position("shop") == b"4"
+    assert broker.pipelines.position("shop") == b"4"
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "behind"])
@@ -115,7 +115,7 @@ def test_i3_what_is_kept_beside_the_position_matches_it(
         assert running.ended() is None
     assert len(server.opened) >= 3
     assert server.found == [pieces_at(at or 0) for at in server.opened]
-    assert broker.kept("shop") == pieces_at(len(KEPT_STEPS))
+    assert broker.pipelines.kept("shop") == pieces_at(len(KEPT_STEPS))
     assert kept(broker, "orders") == ["1", "2", "3"]
 
 
@@ -125,14 +125,17 @@ def test_i5_pieces_of_a_held_batch_are_refused(broker: Broker) -> None:
         ended = running.ended()
     assert ended is not None
     assert ended.code == "internal.unexpected"
-    assert (broker.kept("shop"), broker.position("shop")) == ({}, None)
+    assert (broker.pipelines.kept("shop"), broker.pipelines.position("shop")) == ({}, None)
     server.steps = [
         rows("orders", 1, stage=Stage.HOLD),
         Step((("orders", "2"),), Stage.RELEASE, kept=(("tables", b"two"),)),
     ]
     with Running(broker, server, until_caught_up=True) as running:
         assert running.ended() is None
-    assert (broker.kept("shop"), kept(broker, "orders")) == ({"tables": b"two"}, ["1", "2"])
+    assert (broker.pipelines.kept("shop"), kept(broker, "orders")) == (
+        {"tables": b"two"},
+        ["1", "2"],
+    )
 
 
 def test_i4_acks_go_on_when_nothing_moves(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +150,7 @@ def test_i4_a_position_without_events_is_durable_and_acked(broker: Broker) -> No
     server = Server([rows("orders"), rows("orders")])
     with Running(broker, server):
         server.wait(server.read_all)
-    assert broker.position("shop") == b"2"
+    assert broker.pipelines.position("shop") == b"2"
     assert broker.topics() == []
 
 
@@ -157,7 +160,7 @@ def test_i5_nothing_is_acked_that_is_not_durable(broker: Broker, witness: Broker
     early: list[tuple[int, object]] = []
 
     def look(position: int) -> None:
-        durable = witness.position("shop")
+        durable = witness.pipelines.position("shop")
         if durable is None or int(durable) < position:
             early.append((position, durable))
         if witness.topic("orders").next_offset < 3 * position:
@@ -313,9 +316,9 @@ def test_i10_any_other_error_of_a_source_stops_its_pipeline(broker: Broker, seam
         assert server.calls["make"] == 1
         other.add(rows("elsewhere", 1))
         other.wait(other.read_all)
-    status = broker.statuses()["shop"]
+    status = broker.pipelines.statuses()["shop"]
     assert (status["state"], status["error"]) == ("failed", fault.as_dict())
-    assert broker.statuses()["other"]["state"] == "stopped"
+    assert broker.pipelines.statuses()["other"]["state"] == "stopped"
 
 
 @pytest.mark.parametrize("seam", ["make", "open", "write", "flush"])
@@ -357,19 +360,19 @@ def test_the_status_shows_what_is_waited_for_and_that_it_is_over(
 
     server.meet = meet  # type: ignore[method-assign] # fails until the test has seen enough
     server.fail("read", *[None] * 6, lost())
-    real_set = Broker.set_status
+    real_set = Pipelines.set_status
 
-    def set_status(broker: Broker, pipeline: str, status: dict[str, object]) -> None:
-        real_set(broker, pipeline, status)
+    def set_status(pipelines: Pipelines, pipeline: str, status: dict[str, object]) -> None:
+        real_set(pipelines, pipeline, status)
         real_meet("status")
 
     def shown(state: str, error: object) -> bool:
-        found = witness.statuses().get("shop", {})
+        found = witness.pipelines.statuses().get("shop", {})
         return (found.get("state"), found.get("error")) == (state, error)
 
-    monkeypatch.setattr(Broker, "set_status", set_status)
+    monkeypatch.setattr(Pipelines, "set_status", set_status)
     with Running(broker, server):
         server.wait(lambda: shown("waiting", lost().as_dict()))
         blocked.set()
         server.wait(lambda: shown("streaming", None))  # although nothing has come since
-    assert witness.statuses()["shop"]["state"] == "stopped"
+    assert witness.pipelines.statuses()["shop"]["state"] == "stopped"

@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from ensign_core.broker import Broker, Reader, Writer
+from ensign_core.broker import Broker, Pipelines, Reader, Writer
 from ensign_core.change import Batch, Change, Stage, Tx
+from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode
@@ -47,12 +48,12 @@ def test_held_batches_appear_at_the_release_and_are_not_acked_before(broker: Bro
     with Running(broker, server):
         server.wait(lambda: server.calls["read"] >= 4)
         assert kept(broker, "orders") == ["1"]
-        assert broker.position("shop") == b"1"
+        assert broker.pipelines.position("shop") == b"1"
         assert set(server.acked) == {1}
         server.add(released(5))
         server.wait(server.read_all)
     assert kept(broker, "orders") == ["1", "2", "3", "4", "5"]
-    assert broker.position("shop") == b"4"
+    assert broker.pipelines.position("shop") == b"4"
 
 
 def test_a_release_without_rows_delivers_what_was_held(broker: Broker) -> None:
@@ -134,7 +135,7 @@ def test_a_sinks_letter_is_there_even_if_its_offset_is_not(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed: list[list[bytes]] = []
-    real = SqliteEngine.commit
+    real = GroupStore.commit
 
     def commit(*args: object) -> None:
         if not failed:
@@ -144,7 +145,7 @@ def test_a_sinks_letter_is_there_even_if_its_offset_is_not(
 
     server, target = Server([rows("orders", 1)]), Target()
     target.odd = {"1"}
-    monkeypatch.setattr(SqliteEngine, "commit", commit)
+    monkeypatch.setattr(GroupStore, "commit", commit)
     with Running(broker, server, {"bus": target}, until_caught_up=True) as running:
         assert running.ended() is None
     assert len(failed[0]) == 1, "lost if it came behind the offset"
@@ -197,14 +198,14 @@ def test_stopping_flushes_and_commits_what_was_written(broker: Broker) -> None:
 @pytest.fixture
 def reading(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set once a sink has found where it begins."""
-    event, real = threading.Event(), Broker.pipeline_reader
+    event, real = threading.Event(), Pipelines.reader
 
     def pipeline_reader(*args: object) -> Reader:
         reader = real(*args)  # type: ignore[arg-type] # passed on
         event.set()
         return reader
 
-    monkeypatch.setattr(Broker, "pipeline_reader", pipeline_reader)
+    monkeypatch.setattr(Pipelines, "reader", pipeline_reader)
     return event
 
 
@@ -255,7 +256,7 @@ def test_a_worker_that_lost_its_pipeline_stops(broker: Broker) -> None:
         ended = running.ended()
     assert ended is not None
     assert ended.code == "pipeline.fenced"
-    assert (kept(broker, "orders"), broker.position("shop")) == (["1"], b"1")
+    assert (kept(broker, "orders"), broker.pipelines.position("shop")) == (["1"], b"1")
 
 
 def test_an_exception_in_the_runner_stops_the_threads_before_the_next_may_run(
@@ -271,7 +272,7 @@ def test_an_exception_in_the_runner_stops_the_threads_before_the_next_may_run(
     server.wait(lambda: server.calls["ended"] == 1)
     assert isinstance(running.outcome[0], ZeroDivisionError)
     assert [instance.closed for instance in server.instances] == [1]
-    assert not broker.held("shop")
+    assert not broker.pipelines.held("shop")
 
 
 def test_batches_without_transactions_pass(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +300,7 @@ def test_the_status_of_pipelines(broker: Broker, monkeypatch: pytest.MonkeyPatch
     server, target = Server([rows("orders", 1, 2)]), Target()
     with Running(broker, server, {"bus": target}):
         target.wait(target.has(2))
-        server.wait(lambda: broker.held("shop"))
+        server.wait(lambda: broker.pipelines.held("shop"))
     (status,) = statuses(broker, {"shop": ["bus"]})
     assert (status["state"], status["error"]) == ("stopped", None)
     (sink,) = status["sinks"]

@@ -12,7 +12,7 @@ import pytest
 from ensign_core.broker import Broker
 from ensign_core.broker.letters import Fate
 from ensign_core.change import SET_ASIDE, Batch, BatchBuilder, Change, Op, Tx
-from ensign_core.engine.sqlite import SqliteEngine
+from ensign_core.engine.letters import LetterStore
 from ensign_core.errors import EnsignError
 from ensign_core.rows import decode, new_image
 from ensign_core.run import ingest, replay
@@ -65,11 +65,11 @@ def run(broker: Broker, server: Server, targets: dict[str, Target] | None = None
 
 
 def ask(broker: Broker, part: str, *offsets: int) -> None:
-    broker.letters("shop").ask(part, offsets)
+    broker.pipelines.letters("shop").ask(part, offsets)
 
 
 def fates(broker: Broker) -> dict[int, Fate]:
-    return broker.letters("shop").fates(0, 1000)
+    return broker.pipelines.letters("shop").fates(0, 1000)
 
 
 def set_aside(broker: Broker, letters: Sequence[bytes | Change]) -> Server:
@@ -89,11 +89,11 @@ def test_what_a_source_set_aside_becomes_an_event_that_sinks_get(broker: Broker)
     run(broker, server, {"bus": target})
     assert kept(broker, "orders") == target.values("orders") == ["1", "3", "4"]
     assert target.again == []
-    assert broker.letters("shop").done() == {0, 2}
+    assert broker.pipelines.letters("shop").done() == {0, 2}
     assert statuses(broker, {"shop": []})[0]["dead_letters"] == 1
     run(broker, server)
     assert kept(broker, "orders") == ["1", "3", "4"], "not again"
-    assert broker.position("shop") == b"4", "the position is the source's own"
+    assert broker.pipelines.position("shop") == b"4", "the position is the source's own"
 
 
 def test_a_pipeline_that_runs_looks_for_what_is_asked(broker: Broker) -> None:
@@ -106,7 +106,7 @@ def test_a_pipeline_that_runs_looks_for_what_is_asked(broker: Broker) -> None:
         target.odd = set()
         ask(broker, "bus", 1)
         target.wait(target.has(1))
-        wait_until(lambda: broker.letters("shop").done() == {0, 1}, PATIENCE_S)
+        wait_until(lambda: broker.pipelines.letters("shop").done() == {0, 1}, PATIENCE_S)
     assert (target.values("orders"), target.again) == (["1"], ["1"])
 
 
@@ -151,7 +151,9 @@ def test_one_that_fails_again_stays_with_its_newer_error_and_hinders_no_other(
 def test_one_whose_topic_takes_nothing_hinders_no_other(broker: Broker) -> None:
     server = set_aside(broker, [b"1", b"2", b"3"])
     broker.create_topic("closed")
-    broker._engine._db().execute("UPDATE topics SET state = 'archived' WHERE name = 'closed'")
+    broker._engine.database.connection().execute(
+        "UPDATE topics SET state = 'archived' WHERE name = 'closed'"
+    )
 
     def again(batch: Batch) -> Batch:
         made = parsed(batch)
@@ -246,7 +248,7 @@ def test_a_sink_gets_events_again_and_its_offsets_do_not_go_back(
     assert sorted(target.values("orders")) == ["1", "2", "3", "4"]
     assert target.delivered[2:] == [("orders", 1, "2"), ("orders", 2, "3")]
     assert target.offsets == {"orders": 4}
-    assert broker.letters("shop").done() == {0, 1}
+    assert broker.pipelines.letters("shop").done() == {0, 1}
 
 
 def test_an_event_that_is_still_odd_stays_a_letter(broker: Broker, target: Target) -> None:
@@ -254,7 +256,7 @@ def test_an_event_that_is_still_odd_stays_a_letter(broker: Broker, target: Targe
     ask(broker, "bus", 0, 1)
     run(broker, Server(), {"bus": target})
     assert target.values("orders") == ["1", "4", "2"]
-    assert broker.letters("shop").done() == {0}
+    assert broker.pipelines.letters("shop").done() == {0}
     assert fates(broker) == {1: Fate(False, 1, *ODD)}
     assert broker.topic(LETTERS).events == 2, "no second letter of the same event"
 
@@ -267,7 +269,7 @@ def test_an_event_that_ends_the_sink_neither_stops_the_pipeline_nor_hinders_othe
     server = Server([rows("orders", 0, 0, 0, 0)])
     with Running(broker, server, {"bus": target}) as running:
         target.wait(target.has(3))
-        wait_until(lambda: broker.letters("shop").done() == {1}, PATIENCE_S)
+        wait_until(lambda: broker.pipelines.letters("shop").done() == {1}, PATIENCE_S)
         server.add(rows("orders", 6))
         target.wait(target.has(4))
         assert running.stop() is None
@@ -282,14 +284,14 @@ def test_a_lost_connection_is_waited_out_and_the_request_stays(
     ask(broker, "bus", 0, 1)
     run(broker, Server(), {"bus": target})
     assert target.values("orders") == ["1", "4", "2", "3"]
-    assert (broker.letters("shop").done(), fates(broker)) == ({0, 1}, {})
+    assert (broker.pipelines.letters("shop").done(), fates(broker)) == ({0, 1}, {})
 
 
 def test_a_crash_behind_the_flush_delivers_again(
     broker: Broker, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed: list[object] = []
-    real = SqliteEngine.drop_events
+    real = LetterStore.drop
 
     def drop_events(*args: object) -> None:
         if not failed:
@@ -297,7 +299,7 @@ def test_a_crash_behind_the_flush_delivers_again(
             raise lost()
         real(*args)  # type: ignore[arg-type] # passed on
 
-    monkeypatch.setattr(SqliteEngine, "drop_events", drop_events)
+    monkeypatch.setattr(LetterStore, "drop", drop_events)
     ask(broker, "bus", 0)
     run(broker, Server(), {"bus": target})
     assert target.values("orders") == ["1", "4", "2", "2"]
@@ -310,7 +312,7 @@ def test_two_letters_of_one_event_are_one_delivery(broker: Broker, target: Targe
     ask(broker, "bus", 0, 2, 3)
     run(broker, Server(), {"bus": target})
     assert target.again == ["2", "3"]
-    assert broker.letters("shop").done() == {0, 2, 3}
+    assert broker.pipelines.letters("shop").done() == {0, 2, 3}
 
 
 def test_an_event_that_is_not_there_any_more_is_told(broker: Broker, target: Target) -> None:
@@ -330,7 +332,7 @@ def test_an_event_that_is_not_there_any_more_is_told(broker: Broker, target: Tar
 def test_what_is_dropped_or_done_is_not_asked_for(broker: Broker) -> None:
     server = set_aside(broker, [b"1", b"2"])
     ask(broker, "source", 0, 1)
-    broker.letters("shop").drop([0])
+    broker.pipelines.letters("shop").drop([0])
     run(broker, server)
     ask(broker, "source", 0, 1)
     run(broker, server)
@@ -383,4 +385,4 @@ def test_a_worker_killed_behind_an_append_has_made_one_event_of_each_letter(
     server.again = parsed
     run(broker, server)
     assert kept(broker, "orders") == [str(number) for number in range(count)]
-    assert broker.letters("shop").done() == set(range(count))
+    assert broker.pipelines.letters("shop").done() == set(range(count))

@@ -35,7 +35,7 @@ def test_a_signal_is_heeded_once_and_forgotten_after_the_ack(broker: Broker) -> 
     server = Server([rows("orders", 1)])
     with Running(broker, server):
         server.wait(server.read_all)
-        number = broker.signal("shop", ASKED)
+        number = broker.pipelines.signal("shop", ASKED)
         server.wait(lambda: bool(server.signals))
         seen = server.calls["read"]
         server.wait(lambda: server.calls["read"] > seen + 1)
@@ -44,13 +44,16 @@ def test_a_signal_is_heeded_once_and_forgotten_after_the_ack(broker: Broker) -> 
         seen = server.calls["read"]
         server.wait(lambda: server.calls["read"] > seen)
     assert server.signals == [Signal(number, "snapshot", ("public.*",), "id > 7", False)]
-    assert broker.signals("shop") == []
+    assert broker.pipelines.signals("shop") == []
 
 
 def test_a_signal_given_while_nothing_runs_is_done_at_the_next_run(broker: Broker) -> None:
-    numbers = [broker.signal("shop", ASKED), broker.signal("shop", Signal(0, "pause"))]
-    broker.signal("other", Signal(0, "stop"))
-    assert [signal.number for signal in broker.signals("shop")] == numbers
+    numbers = [
+        broker.pipelines.signal("shop", ASKED),
+        broker.pipelines.signal("shop", Signal(0, "pause")),
+    ]
+    broker.pipelines.signal("other", Signal(0, "stop"))
+    assert [signal.number for signal in broker.pipelines.signals("shop")] == numbers
     server = Server()
     with Running(broker, server):
         server.wait(lambda: len(server.signals) == 2)
@@ -60,7 +63,7 @@ def test_a_signal_given_while_nothing_runs_is_done_at_the_next_run(broker: Broke
         again.wait(lambda: again.calls["read"] > 1)
     assert [signal.kind for signal in server.signals] == ["snapshot", "pause"]
     assert again.signals == []
-    assert [signal.kind for signal in broker.signals("other")] == ["stop"]
+    assert [signal.kind for signal in broker.pipelines.signals("other")] == ["stop"]
 
 
 def test_what_was_not_durable_is_heeded_again(
@@ -79,7 +82,7 @@ def test_what_was_not_durable_is_heeded_again(
     server = Server([rows("orders", 1)])
     with Running(broker, server):
         server.wait(server.read_all)
-        number = broker.signal("shop", ASKED)
+        number = broker.pipelines.signal("shop", ASKED)
         server.wait(lambda: len(server.signals) == 2)
         acks = server.calls["ack"]
         server.wait(lambda: server.calls["ack"] > acks)
@@ -87,12 +90,12 @@ def test_what_was_not_durable_is_heeded_again(
 
 
 def test_numbers_rise_also_over_forgotten_and_removed_ones(broker: Broker) -> None:
-    first = broker.signal("shop", ASKED)
-    broker.forget_signals("shop", first)
-    second = broker.signal("shop", ASKED)
-    broker.remove_pipeline("shop")
-    assert broker.signals("shop") == []
-    assert first < second < broker.signal("shop", ASKED)
+    first = broker.pipelines.signal("shop", ASKED)
+    broker.pipelines.forget_signals("shop", first)
+    second = broker.pipelines.signal("shop", ASKED)
+    broker.pipelines.remove("shop")
+    assert broker.pipelines.signals("shop") == []
+    assert first < second < broker.pipelines.signal("shop", ASKED)
 
 
 def test_an_idle_source_asks_the_engine_now_and_then_only(
@@ -101,7 +104,7 @@ def test_an_idle_source_asks_the_engine_now_and_then_only(
     monkeypatch.setattr(context, "SIGNALS_EVERY_S", 3600.0)
     made = RunContext("shop", "source", Progress(), broker)
     assert made.signals(0) == []
-    broker.signal("shop", ASKED)
+    broker.pipelines.signal("shop", ASKED)
     assert made.signals(0) == []
     monkeypatch.setattr(context, "SIGNALS_EVERY_S", 0.0)
     (signal,) = made.signals(0)

@@ -100,7 +100,7 @@ def test_held_batches_are_changed_too(broker: Broker) -> None:
     ) as running:
         assert running.ended() is None
     assert kept(broker, "orders") == ["a", "c"]
-    assert broker.kept("shop") == {"piece": b"1"}
+    assert broker.pipelines.kept("shop") == {"piece": b"1"}
 
 
 def test_poison_on_the_way_in_is_set_aside(broker: Broker) -> None:

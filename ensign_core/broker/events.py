@@ -1,0 +1,81 @@
+"""Published events, the batches that they become, and events as they are received."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ensign_core.broker.vault import now_us
+from ensign_core.change import (
+    NULL,
+    UNCHANGED,
+    Batch,
+    BatchBuilder,
+    Change,
+    Offset,
+    Op,
+    Tx,
+    event_schema,
+)
+from ensign_core.rows import new_image, split
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to publish. ``data`` is up to the publisher; ``mimetype`` says what it is."""
+
+    data: bytes
+    key: bytes | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    mimetype: str | None = None
+    type: str | None = None
+
+
+def event_batch(topic: str, events: Iterable[Event]) -> Batch:
+    """Events as a batch of the fixed event schema, committed now."""
+    builder = BatchBuilder().begin(Tx(None, "", now_us()))
+    schema = event_schema(topic)
+    for event in events:
+        metadata = json.dumps(dict(event.metadata)) if event.metadata else None
+        values = [event.key, event.data, metadata, event.mimetype, event.type]
+        builder.add(Op.EVENT, schema, new_image(values))
+    return builder.take(None)
+
+
+@dataclass(frozen=True)
+class Received:
+    """One event as a subscriber gets it. ``event`` is None for a change of a row, which ``change``
+    views; ``committed_us`` is None where the source did not say when it committed."""
+
+    topic: str
+    offset: Offset
+    committed_us: int | None
+    event: Event | None
+    change: Change
+
+
+def received(batch: Batch) -> Iterator[Received]:
+    """The events of a batch, one by one, without those that were taken out of it."""
+    for change in batch:
+        if change.op is Op.REMOVED:
+            continue
+        event = _event(change) if change.op is Op.EVENT else None
+        committed_us = change.tx.committed_at if change.tx else None
+        yield Received(batch.topic, change.offset, committed_us, event, change)
+
+
+def _event(change: Change) -> Event:
+    kinds, values = split(change.body[1:])
+    columns = change.schema.columns
+    found = {
+        column.name: value
+        for column, kind, value in zip(columns, kinds, values, strict=True)
+        if kind not in (NULL, UNCHANGED)
+    }
+    metadata = json.loads(found["metadata"]) if found.get("metadata") else {}
+    mimetype, kind = found.get("mimetype"), found.get("type")
+    return Event(
+        found.get("data", b""), found.get("key"), metadata,
+        None if mimetype is None else mimetype.decode(), None if kind is None else kind.decode(),
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""What a topic's owner decided about it: how long events are kept, which are duplicates, who can
+open what is sealed. Stored with the topic, sealed, since names of fields are nobody else's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Strategy = Literal["none", "strict", "datagram", "key_grouped", "unique_key", "unique_field"]
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long events are kept: for ever unless something is set. What a group has not read is kept
+    all the same, unless ``trim_unread``. ``compact`` keeps the latest event per key; a delete is
+    kept for ``tombstone_s`` behind it, so that readers see it."""
+
+    age_s: float | None = None
+    bytes_max: int | None = None
+    compact: bool = False
+    tombstone_s: float = 86_400.0
+    trim_unread: bool = False
+
+
+@dataclass(frozen=True)
+class Deduplication:
+    """Which published events are duplicates of one that the topic has: ``strict`` (data, metadata,
+    mimetype and type are equal), ``datagram`` (data), ``key_grouped`` (data, and the metadata of
+    ``keys``), ``unique_key`` (the metadata of ``keys``), ``unique_field`` (the ``fields`` of JSON
+    data). ``keep`` says which of the two stays."""
+
+    strategy: Strategy = "none"
+    keys: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    keep: Literal["earliest", "latest"] = "earliest"
+
+
+@dataclass(frozen=True)
+class TopicPolicy:
+    """All of it. ``sealing`` is ``server`` (whoever has the project's key reads) or ``client`` (the
+    writer seals for the readers that have a grant); it is chosen when the topic is made."""
+
+    retention: Retention = field(default_factory=Retention)
+    deduplication: Deduplication = field(default_factory=Deduplication)
+    sealing: Literal["server", "client"] = "server"
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> TopicPolicy:
+        """What `encode` made, by this Ensign or an earlier one."""
+        found = json.loads(data)
+        dedup = found["deduplication"]
+        return cls(
+            Retention(**found["retention"]),
+            Deduplication(
+                dedup["strategy"], tuple(dedup["keys"]), tuple(dedup["fields"]), dedup["keep"]
+            ),
+            found["sealing"],
+        )

@@ -1,31 +1,28 @@
-"""``python -m tests.bench.appending FOLDER PIPELINE APPENDS WRITERS``: one pipeline's appends with
-their positions, timed one by one; prints p50 and p99 as JSON. All writers start together: each says
-that it is ready in the folder, and waits until so many have."""
+"""``python -m tests.bench.appending FOLDER PIPELINE APPENDS``: one pipeline's appends with their
+positions, timed one by one; prints p50 and p99 as JSON. It says that it is ready by a line, and
+begins with one that it reads."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from pathlib import Path
 
 from ensign_core.broker import Broker
+from ensign_core.broker.events import event_batch
 from ensign_core.change import Position
-from tests.bench.broker import event_batch, events
+from tests.bench.broker import events
 
 EVENTS = 100
 
 
-def main(path: str, pipeline: str, appends: int, writers: int) -> None:
+def main(path: str, pipeline: str, appends: int) -> None:
     batch = event_batch(pipeline, events(EVENTS, 1))
     with Broker.open(path) as broker:
         writer = broker.writer(pipeline)
         writer.append([(pipeline, batch)], Position(b"0"))
-        ready = Path(f"{path}.ready")
-        ready.mkdir(exist_ok=True)
-        (ready / pipeline).touch()
-        while len(list(ready.iterdir())) < writers:
-            time.sleep(0.01)
+        print("ready", flush=True)
+        sys.stdin.readline()
         took: list[float] = []
         for number in range(appends):
             began = time.perf_counter()
@@ -38,4 +35,4 @@ def main(path: str, pipeline: str, appends: int, writers: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

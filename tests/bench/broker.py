@@ -197,11 +197,18 @@ def processes(count: int, times: int) -> None:
                 Broker.open(Path(name) / "b").close()
                 running = [
                     subprocess.Popen(
-                        [*command, f"{name}/b", f"p{writer}", str(count), str(writers)],
-                        stdout=subprocess.PIPE, text=True,
+                        [*command, f"{name}/b", f"p{writer}", str(count)],
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                     )
                     for writer in range(writers)
                 ]  # fmt: skip
+                for process in running:
+                    assert process.stdout is not None
+                    process.stdout.readline()
+                for process in running:
+                    assert process.stdin is not None
+                    process.stdin.write("\n")
+                    process.stdin.flush()
                 slow = [json.loads(process.communicate()[0]) for process in running]
             worst = max(each["p99_ms"] for each in slow)
             medians.setdefault(writers, []).append(worst)

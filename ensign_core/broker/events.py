@@ -20,6 +20,9 @@ from ensign_core.change import (
 )
 from ensign_core.rows import new_image, split
 
+EVENT_BYTES_MAX = 5_243_000
+"""What an event may take; larger ones are published with ``large=``."""
+
 
 @dataclass(frozen=True)
 class Event:

@@ -8,6 +8,7 @@ from ensign_core.crypto.providers import (
     default_key_file,
 )
 from ensign_core.crypto.seal import Opener, Sealer
+from ensign_core.crypto.stream import open_stream, seal_stream
 
 __all__ = [
     "DataKey",
@@ -18,4 +19,6 @@ __all__ = [
     "Opener",
     "Sealer",
     "default_key_file",
+    "open_stream",
+    "seal_stream",
 ]

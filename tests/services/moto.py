@@ -32,11 +32,15 @@ class MotoServer(Service):
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.endpoint_url = f"http://127.0.0.1:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="ensign-moto-"))
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._buckets = 0
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where the product connects."""
+        return f"http://127.0.0.1:{self.port}"
 
     def begin(self) -> None:
         """Start the server, and return when it answers."""
@@ -58,7 +62,7 @@ class MotoServer(Service):
         if self._process.poll() is not None:
             raise RuntimeError(self.log.read_text(errors="replace"))
         try:
-            urllib.request.urlopen(f"{self.endpoint_url}/moto-api/", timeout=READY_S_MAX).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/moto-api/").close()
         except OSError:
             return False
         return True

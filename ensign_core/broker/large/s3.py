@@ -121,7 +121,8 @@ class S3Store:
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )  # fmt: skip
-                self._client = boto3.client(
+                # The default session is not for several threads.
+                self._client = boto3.Session().client(
                     "s3", endpoint_url=self._endpoint_url, region_name=self._region, config=config
                 )
             yield self._client

@@ -54,10 +54,10 @@ class Assembler:
     def each(
         self, events: Iterable[Received], on_error: OnError | None = None
     ) -> Iterator[Received]:
-        """Events as `whole` gives them. What cannot be given raises; reading ``events`` again then
-        goes on behind it. With ``on_error``, that is called for errors in `LOST`, and the event
-        passed over. An event whose first parts are not kept any more is passed over in any case,
-        and the log says so."""
+        """Events as `whole` gives them. What cannot be given raises; a new call with the same
+        iterator goes on behind it. With ``on_error``, that is called for errors in `LOST`, and the
+        event passed over. An event whose first parts are not kept any more is passed over in any
+        case, and the log says so."""
         for event in events:
             try:
                 whole = self.whole(event)

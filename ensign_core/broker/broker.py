@@ -17,10 +17,10 @@ from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start
-from ensign_core.broker.vault import Vault, about_policy
+from ensign_core.broker.vault import Vault, about_policy, record_key
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
+from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
@@ -84,16 +84,16 @@ class Broker:
         engine = SqliteEngine(folder)
         try:
             check = engine.meta().get(_CHECK)
-            ring = KeyRing(provider, create=check is None)
+            ring = KeyRing(provider, create=check is None, check=check)
             if check is None:
                 engine.set_meta({_CHECK: ring.check, "project": bytes(ULID())})
-                check = engine.meta()[_CHECK]
-            ring.verify(check, provider.describe())
+                ring.verify(engine.meta()[_CHECK], provider.describe())
+            ring.use_records(record_key(engine, ring, fresh=check is None))
         except BaseException:
             engine.close()
             raise
         notice = None
-        if isinstance(provider, FileProvider) and provider.created:
+        if isinstance(provider, FileProvider | KmsProvider) and provider.created:
             notice = (
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."

@@ -10,7 +10,7 @@ from typing import TypeVar
 from ulid import ULID
 
 from ensign_core import frame
-from ensign_core.change import Batch, Column, Schema
+from ensign_core.change import Batch, Column, Offset, Schema
 from ensign_core.crypto import PROJECT, DataKey, KeyProvider, KeyRing, Opener, Sealer
 from ensign_core.crypto.keyring import revoked
 from ensign_core.engine import Engine, StaleKekError, Stored
@@ -27,6 +27,8 @@ KEK_TRIES_MAX = 5
 
 _Made = TypeVar("_Made")
 
+_Range = tuple[Offset, Offset]
+
 
 class Vault:
     """Opens frames, schemas and positions. Shared between threads: what its caches have lost is
@@ -36,7 +38,7 @@ class Vault:
     def __init__(self, engine: Engine, keys: KeyRing) -> None:
         self.engine = engine
         self.keys = keys
-        self._openers: dict[bytes, Opener | None] = {}
+        self._openers: dict[bytes, Opener | list[_Range]] = {}
         self._revocations = 0
         self._looked_at = float("-inf")
         self._schemas: dict[int, Schema] = {}
@@ -84,8 +86,10 @@ class Vault:
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
         except EnsignError as error:
-            last = stored.offset + stored.events - 1
-            where = f"topic {topic}, offsets {stored.offset} to {last}"
+            end = stored.offset + stored.events
+            if error.code == "key.revoked":
+                end = max(end, self._revoked_until(header.key_id, stored.offset))
+            where = f"topic {topic}, offsets {stored.offset} to {end - 1}"
             raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
         batch.topic = topic
         return batch
@@ -96,19 +100,31 @@ class Vault:
         if key_id not in openers:
             openers[key_id] = self.under_kek(lambda ring: self._unwrapped(ring, key_id, topic_id))
         opener = openers[key_id]
-        if opener is None:
-            raise revoked(key_id)
-        return opener
+        if isinstance(opener, Opener):
+            return opener
+        raise revoked(key_id)
 
-    def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | None:
+    def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | list[_Range]:
+        """What opens frames; for a key that is revoked, where they are."""
         for key in self.engine.keys.stored([topic_id], ring.check):
+            if key.key_id == key_id and key.state == "revoked":
+                return self.engine.keys.ranges(key_id)
             if key.key_id == key_id:
-                return None if key.state == "revoked" else ring.frame_opener(key)
+                return ring.frame_opener(key)
         raise EnsignError(
             "key.missing",
             f"The data key {key_id.hex()} is not in keys.db.",
             "Restore keys.db from a backup; without the key these events cannot be read.",
         )
+
+    def _revoked_until(self, key_id: bytes, offset: Offset) -> Offset:
+        """Where behind an offset the events end that a revoked key sealed one after another."""
+        ranges = self._openers.get(key_id)
+        if isinstance(ranges, list):
+            for first, end in ranges:
+                if first <= offset < end:
+                    return end
+        return offset
 
     def sealers(self, topics: Sequence[str]) -> dict[str, tuple[DataKey, Sealer]]:
         """The key that new frames of each topic are sealed under, made for those that have none,

@@ -14,6 +14,7 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import Event, Received, received
+from ensign_core.broker.keys import KeyInfo, Keys
 from ensign_core.broker.large import (
     Assembler,
     Chunked,
@@ -31,6 +32,7 @@ from ensign_core.broker.writer import Writer
 
 __all__ = [
     "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Event", "FolderStore",
-    "Large", "Letters", "Lookup", "Pipelines", "Reader", "Received", "Retention", "S3Store",
-    "Store", "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic", "received",
+    "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Pipelines", "Reader", "Received",
+    "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
+    "received",
 ]  # fmt: skip

@@ -13,7 +13,17 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each, a `Publisher` to
 """
 
 from ensign_core.broker.broker import Broker, TopicInfo
-from ensign_core.broker.events import EVENT_BYTES_MAX, Event
+from ensign_core.broker.events import EVENT_BYTES_MAX, Event, Received, received
+from ensign_core.broker.keys import KeyInfo, Keys
+from ensign_core.broker.large import (
+    Assembler,
+    Chunked,
+    ClaimCheck,
+    FolderStore,
+    Large,
+    S3Store,
+    Store,
+)
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
@@ -23,7 +33,8 @@ from ensign_core.broker.receipts import Acked, Nacked, Receipt
 from ensign_core.broker.writer import Writer
 
 __all__ = [
-    "EVENT_BYTES_MAX", "Acked", "Broker", "Deduplication", "Event", "Letters", "Lookup", "Nacked",
-    "Pipelines", "Publisher", "Reader", "Receipt", "Retention", "TopicInfo", "TopicPolicy",
-    "Writer", "dead_letter_topic",
+    "EVENT_BYTES_MAX", "Acked", "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication",
+    "Event", "FolderStore", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Nacked", "Pipelines",
+    "Publisher", "Reader", "Receipt", "Received", "Retention", "S3Store", "Store", "TopicInfo",
+    "TopicPolicy", "Writer", "dead_letter_topic", "received",
 ]  # fmt: skip

@@ -3,8 +3,9 @@ append, and what each publisher is told."""
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ensign_core.broker.duplicates import Hasher
@@ -14,7 +15,7 @@ from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.receipts import Acked, Receipt
 from ensign_core.broker.vault import Vault, about_policy, now_us
 from ensign_core.broker.writer import Writer
-from ensign_core.change import Offset
+from ensign_core.change import Batch, Offset
 from ensign_core.engine import Beside, ClaimedError, Claims, Numbers, Topic, Window
 from ensign_core.engine.append import archived
 from ensign_core.errors import EnsignError
@@ -52,7 +53,9 @@ class _Plan:
         self.known = known
         self.hasher = hasher
         self.latest = hasher is not None and hasher.policy.keep == "latest"
-        self.bodies: list[bytes] = []
+        self.ends = array("I")
+        self._bodies: list[bytes] = []
+        self._size = 0
         self.plain: list[tuple[Receipt, int]] = []
         self.placed: list[tuple[Receipt, list[_Place]]] = []
         self.numbers: list[Numbers] = []
@@ -67,8 +70,8 @@ class _Plan:
         """Place the events of a receipt. One with a forgotten sequence fails."""
         session = receipt.session
         if session is None and self.hasher is None:
-            self.plain.append((receipt, len(self.bodies)))
-            self.bodies += receipt.bodies
+            self.plain.append((receipt, len(self.ends)))
+            self._store(receipt.body, receipt.ends)
             return
         first = 0
         if session is not None:
@@ -81,13 +84,15 @@ class _Plan:
             last = first + receipt.count - 1
             self.newest[session] = max(self.newest[session], last)
         places: list[_Place] = []
-        for number, (body, key) in enumerate(zip(receipt.bodies, hashes, strict=True), first):
+        start = 0
+        for number, (end, key) in enumerate(zip(receipt.ends, hashes, strict=True), first):
             place = self._repeated(session, number)
             if place is None:
-                place = self._place(body, key)
+                place = self._place(receipt.body[start:end], key)
                 if session is not None:
                     self._number(session, number, place)
             places.append(place)
+            start = end
         self.placed.append((receipt, places))
 
     def _repeated(self, session: bytes | None, number: int) -> _Place | None:
@@ -107,12 +112,22 @@ class _Plan:
         if key is not None and not self.latest and key in self.originals:
             self.duplicates += 1
             return self.originals[key]._replace(duplicate=True)
-        place = _Place(len(self.bodies))
-        self.bodies.append(body)
+        place = _Place(len(self.ends))
+        self._store(body, (len(body),))
         if key is not None:
             self.hashes.append((key, place.at))
             self.originals[key] = place
         return place
+
+    def _store(self, body: bytes, ends: Iterable[int]) -> None:
+        size = self._size
+        self.ends.extend(ends if not size else (size + end for end in ends))
+        self._bodies.append(body)
+        self._size = size + len(body)
+
+    def batch(self, committed_us: int) -> Batch:
+        """The events to store."""
+        return body_batch(self.topic, b"".join(self._bodies), self.ends, committed_us)
 
     def _number(self, session: bytes, number: int, place: _Place) -> None:
         """Remember a sequence, in the last run if it goes on there."""
@@ -128,13 +143,13 @@ class _Plan:
 
     def claims(self, frame: int, at_us: int) -> Claims | None:
         """What the append is to hold to and remember; None where it has nothing to do."""
-        if not (self.bodies or self.numbers or self.duplicates):
+        if not (self.ends or self.numbers or self.duplicates):
             return None
         topic_id, policy = (
             (self.known.topic_id, self.known.policy) if self.known is not None else (None, None)
         )
         return Claims(
-            self.topic, topic_id, policy, at_us, frame if self.bodies else -1, self.numbers,
+            self.topic, topic_id, policy, at_us, frame if self.ends else -1, self.numbers,
             self.hashes, self.latest, self.duplicates,
         )  # fmt: skip
 
@@ -183,17 +198,14 @@ class Commits:
             at_us = now_us()
             known = {topic.name: topic for topic in self._vault.engine.topics(list(topics))}
             plans = [self._plan(name, known.get(name), mine) for name, mine in topics.items()]
-            filled = [plan for plan in plans if plan.bodies]
+            filled = [plan for plan in plans if plan.ends]
             frames = {plan.topic: place for place, plan in enumerate(filled)}
             claims = [plan.claims(frames.get(plan.topic, -1), at_us) for plan in plans]
             beside = Beside(claims=[claim for claim in claims if claim is not None])
             try:
                 offsets = (
                     self._writer.append(
-                        [
-                            (plan.topic, body_batch(plan.topic, plan.bodies, at_us))
-                            for plan in filled
-                        ],
+                        [(plan.topic, plan.batch(at_us)) for plan in filled],
                         beside=beside,
                     )
                     if beside.claims

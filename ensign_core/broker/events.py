@@ -7,7 +7,8 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate
+from itertools import chain
+from operator import sub
 
 from ensign_core.broker.vault import now_us
 from ensign_core.change import (
@@ -22,10 +23,11 @@ from ensign_core.change import (
     event_schema,
 )
 from ensign_core.errors import EnsignError
-from ensign_core.rows import new_image, split
+from ensign_core.rows import split
+from ensign_core.rows.published import bodies
 
 EVENT_BYTES_MAX = 5_243_000
-"""What the data of an event may take."""
+"""What the data of an event may take; larger ones are published with ``large=``."""
 
 ATTRIBUTES_BYTES_MAX = 1 << 20
 """What all else of an event may take: key, metadata, mimetype and type."""
@@ -45,47 +47,48 @@ class Event:
     type: str | None = None
 
 
-def event_body(event: Event) -> bytes:
-    """An event as it lies in a batch."""
-    metadata = json.dumps(dict(event.metadata)) if event.metadata else None
-    return new_image([event.key, event.data, metadata, event.mimetype, event.type])
+def checked_bodies(events: Sequence[Event]) -> tuple[bytes, array[int]]:
+    """Events as they lie in a batch, and where each ends; ``event.too_large`` for what may not be
+    published."""
+    body, ends = bodies(events, _metadata)
+    sizes = list(map(sub, ends, chain((0,), ends)))
+    if sizes and max(sizes) > ATTRIBUTES_BYTES_MAX:
+        for event, size in zip(events, sizes, strict=True):
+            _check_size(len(event.data), size)
+    return body, ends
 
 
-def checked_body(event: Event) -> bytes:
-    """The same for what may be published; ``event.too_large`` for more."""
-    size = len(event.data)
-    if size > EVENT_BYTES_MAX:
-        raise too_large(f"The data of an event has {size} bytes", EVENT_BYTES_MAX)
-    body = event_body(event)
-    if len(body) - size > ATTRIBUTES_BYTES_MAX:
-        raise too_large(
-            f"Key, metadata, mimetype and type of an event have {len(body) - size} bytes",
-            ATTRIBUTES_BYTES_MAX,
-        )
-    return body
+def _check_size(data_bytes: int, size: int) -> None:
+    for what, found, most in (
+        ("The data of an event", data_bytes, EVENT_BYTES_MAX),
+        ("All but the data of an event", size - data_bytes, ATTRIBUTES_BYTES_MAX),
+    ):
+        if found > most:
+            raise EnsignError(
+                "event.too_large",
+                f"{what} has {found} bytes; {most} are the most.",
+                "Publish it as a large event, in parts or by a claim check.",
+            )
 
 
-def too_large(what: str, most: int) -> EnsignError:
-    return EnsignError(
-        "event.too_large",
-        f"{what}; {most} are the most.",
-        "Split it, or store it elsewhere and publish where it lies.",
-    )
-
-
-def body_batch(topic: str, bodies: Sequence[bytes], committed_us: int) -> Batch:
-    """Bodies of events as a batch of the fixed event schema."""
-    count = len(bodies)
+def body_batch(topic: str, body: bytes, ends: array[int], committed_us: int) -> Batch:
+    """Bodies of events in one piece as a batch of the fixed event schema."""
+    count = len(ends)
+    if not count:
+        return Batch()
     return Batch(
-        _OP * count, array("H", bytes(2 * count)), array("I", accumulate(map(len, bodies))),
-        b"".join(bodies), [Run(0, 0, Tx(None, "", committed_us))] if count else [],
-        [_schema(topic)] if count else [],
+        _OP * count, array("H", bytes(2 * count)), ends, body,
+        [Run(0, 0, Tx(None, "", committed_us))], [_schema(topic)],
     )  # fmt: skip
 
 
 def event_batch(topic: str, events: Iterable[Event]) -> Batch:
-    """Events of any size as such a batch, committed now."""
-    return body_batch(topic, list(map(event_body, events)), now_us())
+    """Events of any size as a batch of the fixed event schema, committed now."""
+    return body_batch(topic, *bodies(events, _metadata), now_us())
+
+
+def _metadata(metadata: Mapping[str, str]) -> str:
+    return json.dumps(dict(metadata))
 
 
 @dataclass(frozen=True)

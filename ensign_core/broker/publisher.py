@@ -8,7 +8,7 @@ from typing import Self
 
 from ensign_core.broker.commits import SEQUENCE_MAX
 from ensign_core.broker.committer import Committer
-from ensign_core.broker.events import Event, checked_body
+from ensign_core.broker.events import Event, checked_bodies
 from ensign_core.broker.names import check_topic_name
 from ensign_core.broker.receipts import Acked, Receipt
 from ensign_core.broker.vault import Vault
@@ -113,8 +113,8 @@ class Publisher:
                 "Make the publisher with a session, and number its events from 0 on.",
             )
         return Receipt(
-            topic, listed, list(map(checked_body, listed)), session=self._session,
-            sequence=sequence, create=self._create, on_done=on_done,
+            topic, listed, *checked_bodies(listed), session=self._session, sequence=sequence,
+            create=self._create, on_done=on_done,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from ensign_core.broker.events import Event
 from ensign_core.change import Offset
 from ensign_core.errors import EnsignError, unexpected
 
+_NONE = array("I")
 _log = logging.getLogger("ensign")
 
 UNKNOWN, INTERNAL = 0, 9
@@ -80,15 +82,16 @@ class Receipt:
     """
 
     __slots__ = (
-        "_acks", "_done", "_error", "_first", "_on_done", "_wait", "assigned", "bodies",
-        "committed_us", "count", "create", "events", "sequence", "session", "size", "topic",
+        "_acks", "_done", "_error", "_first", "_on_done", "_wait", "assigned", "body",
+        "committed_us", "count", "create", "ends", "events", "sequence", "session", "size", "topic",
     )  # fmt: skip
 
     def __init__(
         self,
         topic: str,
         events: Sequence[Event],
-        bodies: Sequence[bytes],
+        body: bytes,
+        ends: array[int],
         *,
         session: bytes | None = None,
         sequence: int | None = None,
@@ -97,9 +100,10 @@ class Receipt:
     ) -> None:
         self.topic = topic
         self.events = events
-        self.bodies = bodies
-        self.count = len(bodies)
-        self.size = sum(map(len, bodies))
+        self.body = body
+        self.ends = ends
+        self.count = len(ends)
+        self.size = len(body)
         self.session = session
         self.sequence = sequence
         self.assigned = session is not None and sequence is None
@@ -130,7 +134,7 @@ class Receipt:
         self._finish()
 
     def _finish(self) -> None:
-        self.events = self.bodies = ()
+        self.events, self.body, self.ends = (), b"", _NONE
         self._done = True
         self._wait.release()
         if self._on_done is not None:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from itertools import count
 
-from ensign_core.broker import EVENT_BYTES_MAX, Acked, Event, Publisher
-from ensign_core.broker.events import checked_body
+from ensign_core.broker import EVENT_BYTES_MAX, Event, Publisher
+from ensign_core.broker.events import checked_bodies
+from ensign_core.change import Offset
 from ensign_core.cli.output import out, show_json
 from ensign_core.errors import EnsignError
 
@@ -40,7 +41,7 @@ def publish_lines(
         if acks:
             acked += len(acks)
             duplicates += sum(ack.duplicate for ack in acks)
-            _show(acked, acks[-1], duplicates, as_json=as_json)
+            show_acked(acked, acks[-1].offset, duplicates, as_json=as_json)
         if refused is not None:
             raise refused
 
@@ -62,14 +63,13 @@ def _chunks(source: int) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def _show(acked: int, last: Acked, duplicates: int, *, as_json: bool) -> None:
+def show_acked(acked: int, last: Offset, duplicates: int, *, as_json: bool) -> None:
+    """Say what was synced so far."""
     if as_json:
-        show_json({"acked": acked, "last_offset": last.offset, "duplicates": duplicates})
+        show_json({"acked": acked, "last_offset": last, "duplicates": duplicates})
     else:
-        out.print(
-            f"acked {acked}, last offset {last.offset}"
-            + (f", {duplicates} duplicates" if duplicates else "")
-        )
+        repeats = f", {duplicates} duplicates" if duplicates else ""
+        out.print(f"acked {acked}, last offset {last}{repeats}")
     sys.stdout.flush()
 
 
@@ -90,5 +90,5 @@ def _event(text: bytes, key: str | None) -> Event:
         field = value[key]
         encoded = field if isinstance(field, str) else json.dumps(field)
         event = Event(text, encoded.encode(), mimetype=mimetype)
-    checked_body(event)
+    checked_bodies([event])
     return event

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ensign_core.broker import TopicInfo, TopicPolicy
+from ensign_core.cli import large
 from ensign_core.cli.options import (
     ConfigOption,
     JsonOption,
@@ -18,7 +19,7 @@ from ensign_core.cli.options import (
 )
 from ensign_core.cli.output import notice, out, show_json, table
 from ensign_core.cli.policy import FieldsOption, KeepOption, NamesOption, StrategyOption, changed
-from ensign_core.cli.publishing import publish_lines
+from ensign_core.cli.publishing import publish_lines, show_acked
 from ensign_core.formats import FORMATS, formatter
 
 app = typer.Typer(no_args_is_help=True, help="List, create, show and delete topics.")
@@ -160,18 +161,30 @@ def read(
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
     most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    save: large.SaveOption = None,
+    stores: large.StoresOption = None,
+    skip_revoked: Annotated[
+        bool, typer.Option("--skip-revoked", help="Go on behind events whose key was revoked.")
+    ] = False,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Print the events of a topic, one per line."""
+    """Print the events of a topic, one per line, or save each one's data to a file."""
     lines = formatter(form)
     begin = parse_start(start)
     with open_broker(config, path, keys) as broker:
-        reader = broker.reader([topic], begin)
+        reader = broker.reader([topic], begin, skip_revoked=skip_revoked)
         left = most if most is not None else sys.maxsize
+        if save is not None:
+            large.save(broker, reader, save, stores or [], left, follow=follow)
+            return
+        skipped = 0
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
+            if reader.skipped > skipped:
+                notice(f"{reader.skipped - skipped} events were passed over: their key is revoked.")
+                skipped = reader.skipped
             if not batches and not follow:
                 return
             for batch in batches:
@@ -188,12 +201,21 @@ def publish(
     key: Annotated[
         str | None, typer.Option("--key", help="The field of each JSON object that is its key.")
     ] = None,
+    file: large.FileOption = None,
+    chunked: large.ChunkedOption = False,
+    claim_check: large.ClaimCheckOption = None,
+    mimetype: large.MimetypeOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish each line of standard input as an event; says when a batch of them is synced."""
+    """Publish each line of standard input as an event, or one file; says when a batch is synced."""
+    how = large.how(file, chunked, claim_check, mimetype, key)
     with open_broker(config, path, keys, create=True) as broker:
         broker.create_topic(topic)
-        publish_lines(broker.publisher(), topic, sys.stdin.fileno(), key, as_json=as_json)
+        if file is not None:
+            offset, duplicate = large.publish(broker, topic, file, how, mimetype)
+            show_acked(1, offset, int(duplicate), as_json=as_json)
+        else:
+            publish_lines(broker.publisher(), topic, sys.stdin.fileno(), key, as_json=as_json)

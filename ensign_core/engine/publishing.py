@@ -195,6 +195,13 @@ def _supersede(db: apsw.Connection, topic: int, hashes: Sequence[tuple[bytes, Of
     return len(old)
 
 
+def forget_key(db: apsw.Connection, key_id: bytes) -> None:
+    """Forget the hashes of what a key seals: they are derived from it."""
+    ranges = list(db.execute("SELECT topic, base, base + events FROM frames WHERE key_id = ?",
+                             (key_id,)))  # fmt: skip
+    db.executemany("DELETE FROM dedup WHERE topic = ? AND offset >= ? AND offset < ?", ranges)
+
+
 class PublishingStore:
     """Implements `ensign_core.engine.Publishing`."""
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ulid import ULID
 
 from ensign_core import frame
+from ensign_core.broker.policy import TopicPolicy
 from ensign_core.change import Batch, Column, Schema
 from ensign_core.crypto import PROJECT, DataKey, KeyRing, Opener
-from ensign_core.engine import Engine, Stored
+from ensign_core.engine import Engine, Stored, Topic
 from ensign_core.errors import EnsignError
 
 SCHEMAS_MAX = 16_384
@@ -28,24 +30,34 @@ class Vault:
         self._openers: dict[bytes, Opener] = {}
         self._schemas: dict[int, Schema] = {}
 
-    def open_frame(self, stored: Stored, topic: str) -> Batch:
-        """The batch that a stored frame holds. Errors name the topic and the offsets concerned."""
-        try:
-            header, clear, sealed = frame.parse(stored.frame)
-            if (header.topic_id, header.events) != (stored.topic_id, stored.events):
-                raise frame.damaged("does not belong where it lies")
+    def open_frame(self, stored: Stored, topic: str, order: frame.Order | None = None) -> Batch:
+        """The batch that a stored frame holds, which for a reader of the topic comes in ``order``.
+        Errors name the topic and the offsets concerned."""
+        with _concerning(stored, topic):
+            header, clear, sealed = _parse(stored)
             opener = self._openers.get(header.key_id)
             if opener is None:
                 opener = self._openers[header.key_id] = self._opener(header.key_id, stored)
             packed = opener.open(header.session, header.counter, sealed, clear)
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
-        except EnsignError as error:
-            last = stored.offset + stored.events - 1
-            where = f"topic {topic}, offsets {stored.offset} to {last}"
-            raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
+            if order is not None:
+                order.check(header)
         batch.topic = topic
         return batch
+
+    def check_header(self, stored: Stored, topic: str) -> None:
+        """Of a frame that its readers alone can open, see that its header fits; errors as those of
+        `open_frame`."""
+        with _concerning(stored, topic):
+            _parse(stored)
+
+    def policy(self, topic: Topic) -> TopicPolicy:
+        """What a topic's owner decided about it."""
+        if topic.policy is None:
+            return TopicPolicy()
+        about = about_policy(topic.topic_id)
+        return TopicPolicy.decode(self.keys.open_record(topic.policy, about))
 
     def _opener(self, key_id: bytes, stored: Stored) -> Opener:
         for key in self.engine.keys.stored([stored.topic_id]):
@@ -80,7 +92,7 @@ class Vault:
             box = self.engine.schema(schema_id)
             if box is None:
                 raise frame.damaged("names a schema that is not stored")
-            schema = decode_schema(self.keys.open_record(box, _about_schema(schema_id)))
+            schema = decode_schema(self.keys.open_record(box, about_schema(schema_id)))
             self.remember([schema])
         return schema
 
@@ -94,6 +106,31 @@ class Vault:
         self._schemas.update((schema.id, schema) for schema in schemas)
 
 
+def _parse(stored: Stored) -> tuple[frame.Header, bytes, bytes]:
+    """A frame's parts, if it is the one that should be there."""
+    header, clear, sealed = frame.parse(stored.frame)
+    if (header.topic_id, header.events, header.key_id) != (
+        stored.topic_id, stored.events, stored.key_id,
+    ):  # fmt: skip
+        raise frame.damaged("does not belong where it lies")
+    return header, clear, sealed
+
+
+@contextlib.contextmanager
+def _concerning(stored: Stored, topic: str) -> Iterator[None]:
+    try:
+        yield
+    except EnsignError as error:
+        where = concerned(stored, topic)
+        raise EnsignError(error.code, f"{error.sentence}{where}", error.remedy) from None
+
+
+def concerned(stored: Stored, topic: str) -> str:
+    """What the sentences of `Vault.open_frame` end with."""
+    last = stored.offset + stored.events - 1
+    return f" (topic {topic}, offsets {stored.offset} to {last})"
+
+
 def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
     """The stored key of a project's records, put there at its first use: a ``fresh`` project's own,
     or what the records of an older one are sealed under already."""
@@ -104,13 +141,9 @@ def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
     return kept
 
 
-def _about_schema(schema_id: int) -> bytes:
-    return b"schema:%d" % schema_id
-
-
-def about_schema(schema: Schema) -> bytes:
+def about_schema(schema_id: int) -> bytes:
     """What a schema's seal is bound to."""
-    return _about_schema(schema.id)
+    return b"schema:%d" % schema_id
 
 
 def about_position(pipeline: str) -> bytes:

@@ -31,7 +31,8 @@ class _Target(NamedTuple):
 
 
 class Writer:
-    """Appends batches; a session of its own under every key that it seals with.
+    """Appends batches; under every key that it seals with it has a session of its own for what is
+    held and one for the rest, since what is held comes to lie behind what was sealed later.
 
     With a ``pipeline`` it claims that pipeline: earlier writers of it are refused from then on, and
     what they held is void. Belongs to one thread.
@@ -41,7 +42,7 @@ class Writer:
         self._vault = vault
         self._epoch: Epoch | None = vault.engine.pipelines.claim(pipeline) if pipeline else None
         self._records = vault.keys.record_sealer()
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[tuple[str, bool], _Target] = {}
 
     def append(
         self,
@@ -66,15 +67,16 @@ class Writer:
             for schema in self._vault.unknown(batch.schemas)
         }
         boxes = {
-            key: self._records.box(encode_schema(schema), about_schema(schema))
+            key: self._records.box(encode_schema(schema), about_schema(schema.id))
             for key, schema in unknown.items()
         }
         packed = [frame.pack(batch) for _, batch in filled]
         sealed_position, sealed_kept = self._seal_state(position, stage, kept or {})
+        held = stage is Stage.HOLD
         for _ in range(STALE_TRIES_MAX):
-            self._look_up(topic for topic, _ in filled)
+            self._look_up([topic for topic, _ in filled], held)
             writes = [
-                self._seal(topic, batch, body)
+                self._seal(self._targets[topic, held], topic, batch, body)
                 for (topic, batch), body in zip(filled, packed, strict=True)
             ]
             try:
@@ -106,21 +108,21 @@ class Writer:
             for name, value in kept.items()
         }
 
-    def _look_up(self, topics: Iterable[str]) -> None:
+    def _look_up(self, topics: Iterable[str], held: bool) -> None:
         """Begin a session for topics that this writer has not written to yet."""
-        fresh = [topic for topic in topics if topic not in self._targets]
+        fresh = [topic for topic in topics if (topic, held) not in self._targets]
         if fresh:
             keys = self._vault.active_keys(list(dict.fromkeys(fresh)))
             self._targets.update(
-                (topic, _Target(key, self._vault.keys.frame_sealer(key)))
+                ((topic, held), _Target(key, self._vault.keys.frame_sealer(key)))
                 for topic, key in keys.items()
             )
 
-    def _seal(self, topic: str, batch: Batch, packed: bytes) -> Write:
-        key, sealer = self._targets[topic]
+    def _seal(self, target: _Target, topic: str, batch: Batch, packed: bytes) -> Write:
+        key, sealer = target
         first, last = _times(batch)
         header = frame.Header(
-            key.topic_id, first, last, key.key_id, sealer.session, sealer.counter, len(batch)
+            key.topic_id, first, last, key.key_id, sealer.session, sealer.counter, len(batch), True
         ).encode()
         sealed = header + sealer.seal(packed, header)
         return Write(

@@ -9,8 +9,9 @@ A frame is a clear header and a sealed body. The header is the authenticated dat
     8  16  topic id (ULID)       80  4  count of events
     24  8  first commit time
 
-A session that is *in order* appends its frames to the topic with counters that rise from frame to
-frame, so two of them that have changed places give themselves away (`Order`).
+A session that is *in order* seals each frame with a counter that is greater than that of its last
+one in the topic, and not greater than the offset that the frame will get: where its writer knew the
+topic to end. A frame that was moved before what its writer had seen gives itself away (`Order`).
 
 The body is `pack`'s columns, compressed with zstd and then sealed with AES-256-GCM
 (`ensign_core.crypto`). Nothing of a row and no name of a column is outside the seal.
@@ -78,18 +79,18 @@ class Header(NamedTuple):
 
 
 class Order:
-    """Sees that the frames of sessions that are in order come so. For one reader of whole topics,
-    or of their parts; a session that it has not met for long may begin anew."""
+    """Sees that frames of sessions that are in order lie where they can. Belongs to one reader, who
+    meets the frames of a topic by rising offsets."""
 
     def __init__(self) -> None:
         self._counters: dict[bytes, int] = {}
 
-    def check(self, header: Header) -> None:
-        """Note a frame whose seal holds. Raises ``frame.tampered`` if one that was sealed before it
-        should have come before the last one."""
+    def check(self, header: Header, offset: int) -> None:
+        """Note a frame whose seal holds, with the offset of its first event. Raises
+        ``frame.tampered`` if it cannot be the next one, or not there."""
         if not header.in_order:
             return
-        if header.counter <= self._counters.get(header.session, -1):
+        if not self._counters.get(header.session, -1) < header.counter <= offset:
             raise EnsignError(
                 "frame.tampered",
                 "A frame does not lie where it was written: frames have changed places.",

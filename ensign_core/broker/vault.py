@@ -42,7 +42,7 @@ class Vault:
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
             if order is not None:
-                order.check(header)
+                order.check(header, stored.offset)
         batch.topic = topic
         return batch
 

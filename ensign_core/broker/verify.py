@@ -186,6 +186,8 @@ class _Verification:
             else:
                 self._vault.open_frame(stored, name, order)
         except EnsignError as error:
+            if error.code == "key.missing" and self._deleted(stored, name):
+                return
             end = stored.offset + stored.events - 1
             sentence = error.sentence.removesuffix(concerned(stored, name))
             self._problem(error.code, name, stored.offset, end, sentence)
@@ -193,6 +195,10 @@ class _Verification:
             self._found.frames += 1
             self._found.events += stored.events
             self._found.bytes += len(stored.frame)
+
+    def _deleted(self, stored: Stored, name: str) -> bool:
+        """Whether a frame's topic is gone by now, and its key with it."""
+        return self._engine.topic_ids([name]).get(name) != stored.topic_id
 
     def _client_sealed(self, topic: Topic) -> bool:
         try:

@@ -74,18 +74,20 @@ class Writer:
         sealed_position, sealed_kept = self._seal_state(position, stage, kept or {})
         held = stage is Stage.HOLD
         for _ in range(STALE_TRIES_MAX):
-            self._look_up([topic for topic, _ in filled], held)
-            writes = [
-                self._seal(self._targets[topic, held], topic, batch, body)
-                for (topic, batch), body in zip(filled, packed, strict=True)
-            ]
             try:
+                writes = self._seal_all(filled, packed, held)
                 offsets = self._vault.engine.append(
                     writes, boxes, self._epoch, sealed_position, stage, sealed_kept, beside
                 )
-            except StaleWriteError:
+            except BaseException as error:
+                # New sessions: counters of what was not written must not run ahead of the offsets.
                 self._targets.clear()
-                continue
+                if isinstance(error, StaleWriteError):
+                    continue
+                raise
+            if not held:
+                for write, offset in zip(writes, offsets, strict=True):
+                    self._targets[write.topic, held].sealer.reach(offset + write.events)
             self._vault.remember(list(unknown.values()))
             return offsets
         raise EnsignError(
@@ -109,14 +111,25 @@ class Writer:
         }
 
     def _look_up(self, topics: Iterable[str], held: bool) -> None:
-        """Begin a session for topics that this writer has not written to yet."""
-        fresh = [topic for topic in topics if (topic, held) not in self._targets]
+        """Begin a session for topics that this writer has not written to yet, with the end of the
+        topic as its first counter."""
+        fresh = [topic for topic in dict.fromkeys(topics) if (topic, held) not in self._targets]
         if fresh:
-            keys = self._vault.active_keys(list(dict.fromkeys(fresh)))
-            self._targets.update(
-                ((topic, held), _Target(key, self._vault.keys.frame_sealer(key)))
-                for topic, key in keys.items()
-            )
+            keys = self._vault.active_keys(fresh)
+            reached = {t.topic_id: t.next_offset for t in self._vault.engine.topics(fresh)}
+            for topic, key in keys.items():
+                sealer = self._vault.keys.frame_sealer(key)
+                sealer.reach(reached.get(key.topic_id, 0))
+                self._targets[topic, held] = _Target(key, sealer)
+
+    def _seal_all(
+        self, filled: Sequence[tuple[str, Batch]], packed: Sequence[bytes], held: bool
+    ) -> list[Write]:
+        self._look_up([topic for topic, _ in filled], held)
+        return [
+            self._seal(self._targets[topic, held], topic, batch, body)
+            for (topic, batch), body in zip(filled, packed, strict=True)
+        ]
 
     def _seal(self, target: _Target, topic: str, batch: Batch, packed: bytes) -> Write:
         key, sealer = target

@@ -172,7 +172,7 @@ class _Verification:
                 return
             for stored in fetched:
                 if stored.sequence > last:
-                    return
+                    break
                 name = topics[stored.topic_id].name
                 self._frame(stored, name, None if stored.topic_id in client_sealed else order)
                 done += len(stored.frame)

@@ -14,7 +14,16 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 
 from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
-from ensign_core.broker.events import Event
+from ensign_core.broker.events import Event, Received, received
+from ensign_core.broker.large import (
+    Assembler,
+    Chunked,
+    ClaimCheck,
+    FolderStore,
+    Large,
+    S3Store,
+    Store,
+)
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
@@ -24,7 +33,8 @@ from ensign_core.broker.verify import Problem, Verified
 from ensign_core.broker.writer import Writer
 
 __all__ = [
-    "Broker", "Deduplication", "Event", "Letters", "Lookup", "Manifest", "Pipelines", "Problem",
-    "Reader", "Retention", "TopicInfo", "TopicPolicy", "Verified", "Writer", "dead_letter_topic",
-    "restore",
+    "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Event", "FolderStore",
+    "Large", "Letters", "Lookup", "Manifest", "Pipelines", "Problem", "Reader", "Received",
+    "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Verified", "Writer",
+    "dead_letter_topic", "received", "restore",
 ]  # fmt: skip

@@ -85,9 +85,7 @@ class Writer:
                 if isinstance(error, StaleWriteError):
                     continue
                 raise
-            if not held:
-                for write, offset in zip(writes, offsets, strict=True):
-                    self._targets[write.topic, held].sealer.reach(offset + write.events)
+            self._go_on(writes, offsets)
             self._vault.remember(list(unknown.values()))
             return offsets
         raise EnsignError(
@@ -95,6 +93,12 @@ class Writer:
             "Topics or keys changed under an append again and again.",
             "See what rotates keys or recreates topics; the pipeline tries again by itself.",
         )
+
+    def _go_on(self, writes: Sequence[Write], offsets: Sequence[Offset]) -> None:
+        """Let sessions seal next what comes behind these frames, as far as they have offsets."""
+        for write, offset in zip(writes, offsets, strict=True):
+            if offset >= 0:
+                self._targets[write.topic, False].sealer.reach(offset + write.events)
 
     def _seal_state(
         self, position: Position | None, stage: Stage, kept: Mapping[str, bytes]

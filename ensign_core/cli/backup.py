@@ -42,8 +42,9 @@ def backup(
         made = broker.backup(folder, progress)
     _show(made, folder, as_json)
     notice(
-        "The key that opens it is not in it: keep a copy of that elsewhere. Data keys that are "
-        "revoked later are: what they sealed can be read from this backup until it is destroyed."
+        "The key that opens it is not in it, nor are the objects of claim-checked events: keep "
+        "copies of those elsewhere. Data keys that are revoked later are in it: what they sealed "
+        "can be read from this backup until it is destroyed."
     )
 
 

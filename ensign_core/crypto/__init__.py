@@ -12,6 +12,7 @@ from ensign_core.crypto.providers import (
     default_key_file,
 )
 from ensign_core.crypto.seal import Opener, Sealer
+from ensign_core.crypto.stream import open_stream, seal_stream
 
 __all__ = [
     "PROJECT",
@@ -26,6 +27,8 @@ __all__ = [
     "RotatingProvider",
     "Sealer",
     "default_key_file",
+    "open_stream",
     "parse_public",
+    "seal_stream",
     "seal_to",
 ]

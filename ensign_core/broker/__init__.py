@@ -15,6 +15,7 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import Event, Received, received
+from ensign_core.broker.keys import KeyInfo, Keys
 from ensign_core.broker.large import (
     Assembler,
     Chunked,
@@ -34,7 +35,7 @@ from ensign_core.broker.writer import Writer
 
 __all__ = [
     "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Event", "FolderStore",
-    "Large", "Letters", "Lookup", "Manifest", "Pipelines", "Problem", "Reader", "Received",
-    "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Verified", "Writer",
+    "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Manifest", "Pipelines", "Problem", "Reader",
+    "Received", "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Verified", "Writer",
     "dead_letter_topic", "received", "restore",
 ]  # fmt: skip

@@ -54,8 +54,7 @@ def backup(vault: Vault, project: str, folder: Path, progress: Progress) -> Mani
             partial,
             lambda done, of: progress("copying", done * PAGE_BYTES, of * PAGE_BYTES),
         )
-        kek = vault.engine.meta()["kek"]
-        found = _opened(partial, vault, alive, kek, progress)
+        found, kek = _opened(partial, vault, alive, progress)
         manifest = Manifest(
             MANIFEST_VERSION, version("ensign"), project, made_at, TABLES_VERSION, kek.hex(),
             found.topics, found.frames, found.events, found.bytes,
@@ -67,26 +66,22 @@ def backup(vault: Vault, project: str, folder: Path, progress: Progress) -> Mani
 
 
 def _opened(
-    partial: Path, vault: Vault, alive: set[bytes], kek: bytes, progress: Progress
-) -> Verified:
-    """Open all that was copied, without the topics that were deleted meanwhile."""
+    partial: Path, vault: Vault, alive: set[bytes], progress: Progress
+) -> tuple[Verified, bytes]:
+    """Open all that was copied, without the topics that were deleted meanwhile; what was found, and
+    the check of the KEK."""
     engine = SqliteEngine(partial)
     try:
-        if engine.meta()["kek"] != kek:
-            raise EnsignError(
-                "backup.busy",
-                "The project's key-encryption key was replaced during the backup.",
-                "Make the backup again; nothing of this one was kept.",
-            )
         for topic in engine.topics():
             if topic.topic_id not in alive:
                 engine.delete_topic(topic.topic_id)
         found = verify(Vault(engine, vault.keys), progress=progress)
+        kek = engine.keys.check()
     finally:
         engine.close()
     if found.problems:
         raise damaged("What was copied does not open", found.problems)
-    return found
+    return found, kek
 
 
 def damaged(what: str, problems: list[Problem]) -> EnsignError:

@@ -12,25 +12,26 @@ from typing import BinaryIO, Self
 
 from ulid import ULID
 
+from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.events import Event, Received, event_batch
+from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
 from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start
-from ensign_core.broker.vault import Vault, about_policy, record_key
+from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, KmsProvider, default_key_file
+from ensign_core.crypto import FileProvider, KeyProvider, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
 TOPIC_BYTES_MAX = 512
-_CHECK = "kek"
 _EMPTY = Event(b"")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -67,6 +68,8 @@ class Broker:
         """The id of the project."""
         self.pipelines = Pipelines(vault, self.offset)
         """What is kept for pipelines."""
+        self.keys = Keys(vault, self._find, self.publish)
+        """The life of the data keys."""
         self.notice = notice
         """What to tell the user after the first use: where the new key lies."""
 
@@ -88,12 +91,9 @@ class Broker:
             )
         engine = SqliteEngine(folder)
         try:
-            check = engine.meta().get(_CHECK)
-            ring = KeyRing(provider, create=check is None, check=check)
-            if check is None:
-                engine.set_meta({_CHECK: ring.check, "project": bytes(ULID())})
-                ring.verify(engine.meta()[_CHECK], provider.describe())
-            ring.use_records(record_key(engine, ring, fresh=check is None))
+            ring = unlocked(engine, provider)
+            if "project" not in engine.meta():
+                engine.set_meta({"project": bytes(ULID())})
         except BaseException:
             engine.close()
             raise
@@ -206,14 +206,20 @@ class Broker:
         return self.assembler(stores).each(events)
 
     def reader(
-        self, topics: Sequence[str], start: Start = "start", group: str | None = None
+        self,
+        topics: Sequence[str],
+        start: Start = "start",
+        group: str | None = None,
+        *,
+        skip_revoked: bool = False,
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. Raises ``topic.unknown``."""
+        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. Raises
+        ``topic.unknown``."""
         ids = {self._find(name).topic_id: name for name in topics}
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__)
+        return Reader(self._vault, lambda: ids, starts.__getitem__, skip_revoked=skip_revoked)
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -257,6 +263,10 @@ class Broker:
         for name in topics or ():
             self._find(name)
         return verify(self._vault, topics, progress)
+
+    def audit(self, kind: str, **fields: str) -> None:
+        """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
+        self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
 
     def lookup(self) -> Lookup:
         """What finds single events, for the calling thread."""

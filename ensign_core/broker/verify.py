@@ -15,7 +15,7 @@ from ensign_core.broker.vault import (
     about_schema,
     about_signal,
     about_status,
-    concerned,
+    without_place,
 )
 from ensign_core.change import Offset
 from ensign_core.engine import Record, Stored, Topic
@@ -141,7 +141,7 @@ class _Verification:
                 self._problem(code, name, first, last, sentence)
 
     def _keys(self, topic_ids: Sequence[bytes] | None) -> None:
-        for key in self._engine.keys.stored(topic_ids):
+        for key in self._vault.under_kek(lambda r: self._engine.keys.stored(topic_ids, r.check)):
             self._found.keys += 1
             if key.state == "revoked":
                 continue
@@ -189,8 +189,7 @@ class _Verification:
             if error.code == "key.missing" and self._deleted(stored, name):
                 return
             end = stored.offset + stored.events - 1
-            sentence = error.sentence.removesuffix(concerned(stored, name))
-            self._problem(error.code, name, stored.offset, end, sentence)
+            self._problem(error.code, name, stored.offset, end, without_place(error.sentence))
         else:
             self._found.frames += 1
             self._found.events += stored.events

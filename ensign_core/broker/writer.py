@@ -119,10 +119,9 @@ class Writer:
         topic as its first counter."""
         fresh = [topic for topic in dict.fromkeys(topics) if (topic, held) not in self._targets]
         if fresh:
-            keys = self._vault.active_keys(fresh)
+            found = self._vault.sealers(fresh)
             reached = {t.topic_id: t.next_offset for t in self._vault.engine.topics(fresh)}
-            for topic, key in keys.items():
-                sealer = self._vault.keys.frame_sealer(key)
+            for topic, (key, sealer) in found.items():
                 sealer.reach(reached.get(key.topic_id, 0))
                 self._targets[topic, held] = _Target(key, sealer)
 

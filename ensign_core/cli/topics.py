@@ -143,6 +143,9 @@ def read(
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
     save: large.SaveOption = None,
     stores: large.StoresOption = None,
+    skip_revoked: Annotated[
+        bool, typer.Option("--skip-revoked", help="Go on behind events whose key was revoked.")
+    ] = False,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
@@ -151,13 +154,17 @@ def read(
     lines = formatter(form)
     begin = parse_start(start)
     with open_broker(config, path, keys) as broker:
-        reader = broker.reader([topic], begin)
+        reader = broker.reader([topic], begin, skip_revoked=skip_revoked)
         left = most if most is not None else sys.maxsize
         if save is not None:
             large.save(broker, reader, save, stores or [], left, follow=follow)
             return
+        skipped = 0
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
+            if reader.skipped > skipped:
+                notice(f"{reader.skipped - skipped} events were passed over: their key is revoked.")
+                skipped = reader.skipped
             if not batches and not follow:
                 return
             for batch in batches:

@@ -100,6 +100,7 @@ class SqliteEngine:
             for (number,) in list(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,))):
                 delete(db, number)
             db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
+        self.database.scrub_keys()
 
     def append(
         self,

@@ -208,16 +208,15 @@ def test_topics_that_are_deleted_and_keys_that_are_revoked_meanwhile(
     def progress(doing: str, done: int, total: int) -> None:
         if doing == "copying" and filled.topics(["t0"]):
             filled.delete_topic("t0")
-            db.execute(
-                "UPDATE keys.data_keys SET state = 'revoked', wrapped = x'' "
-                "WHERE topic = (SELECT ulid FROM topics WHERE name = 't1')"
-            )
+            (key_id,) = filled.topic("t1").key_ids
+            filled.keys.revoke(key_id)
 
     filled.backup(tmp_path / "k", progress)
     assert wrapped not in (tmp_path / "k" / "keys.db").read_bytes()
     restore(tmp_path / "k", tmp_path / "r", keys)
     with Broker.open(tmp_path / "r", keys) as again:
-        assert [info.name for info in again.topics()] == ["t1", "t2"]
+        assert "t0" not in [info.name for info in again.topics()]
+        assert "ensign.audit" not in [info.name for info in again.topics()]
         found = again.verify()
         assert (found.problems, [p.topic for p in found.revoked]) == ([], ["t1"])
 
@@ -265,14 +264,29 @@ def test_what_does_not_open_is_no_backup(filled: Broker, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "b.keys"]
 
 
-def test_a_kek_that_is_replaced_meanwhile_makes_no_backup(filled: Broker, tmp_path: Path) -> None:
-    db = filled._engine.database.connection()
+def test_a_kek_that_is_replaced_meanwhile_opens_the_backup(
+    filled: Broker, keys: FileProvider, tmp_path: Path, python: Start
+) -> None:
+    """By another process: this one gets the new one when it needs it."""
+    script = (
+        "import sys\nfrom ensign_core.broker import Broker\n"
+        "with Broker.open(sys.argv[1]) as broker: print(broker.keys.rotate_master(), flush=True)"
+    )
+    rotated: list[str] = []
 
     def progress(doing: str, done: int, total: int) -> None:
-        db.execute("UPDATE meta SET value = x'00' WHERE name = 'kek'")
+        if not rotated:
+            rotated.append(python(script, filled._engine.path).line())
 
-    assert refusal(filled.backup, tmp_path / "k", progress) == "backup.busy"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "b.keys"]
+    old = keys.path.read_text()
+    made = filled.backup(tmp_path / "k", progress)
+    assert rotated == ["True"]
+    (tmp_path / "old.keys").write_text(old)
+    (tmp_path / "old.keys").chmod(0o600)
+    assert refusal(
+        restore, tmp_path / "k", tmp_path / "r", FileProvider(tmp_path / "old.keys")
+    ) == ("key.wrong")
+    assert restore(tmp_path / "k", tmp_path / "r", keys) == made
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ A broker may be used from several threads, and its folder by several processes a
 a `Reader`, `Letters` and a `Lookup` belong to one thread each, a `Publisher` to any number.
 """
 
+from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import EVENT_BYTES_MAX, Event, Received, received
 from ensign_core.broker.keys import KeyInfo, Keys
@@ -30,11 +31,14 @@ from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
 from ensign_core.broker.publisher import Publisher
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.receipts import Acked, Nacked, Receipt
+from ensign_core.broker.restore import restore
+from ensign_core.broker.verify import Problem, Verified
 from ensign_core.broker.writer import Writer
 
 __all__ = [
     "EVENT_BYTES_MAX", "Acked", "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication",
-    "Event", "FolderStore", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Nacked", "Pipelines",
-    "Publisher", "Reader", "Receipt", "Received", "Retention", "S3Store", "Store", "TopicInfo",
-    "TopicPolicy", "Writer", "dead_letter_topic", "received",
+    "Event", "FolderStore", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Manifest", "Nacked",
+    "Pipelines", "Problem", "Publisher", "Reader", "Receipt", "Received", "Retention", "S3Store",
+    "Store", "TopicInfo", "TopicPolicy", "Verified", "Writer", "dead_letter_topic", "received",
+    "restore",
 ]  # fmt: skip

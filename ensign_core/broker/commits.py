@@ -11,13 +11,13 @@ from typing import NamedTuple
 from ensign_core.broker.duplicates import Hasher
 from ensign_core.broker.events import body_batch
 from ensign_core.broker.names import unknown_topic
-from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.receipts import Acked, Receipt
-from ensign_core.broker.vault import Vault, about_policy, now_us
+from ensign_core.broker.vault import Vault, now_us
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, Offset
-from ensign_core.engine import Beside, ClaimedError, Claims, Numbers, Topic, Window
+from ensign_core.engine import Beside, Topic
 from ensign_core.engine.append import archived
+from ensign_core.engine.claims import ClaimedError, Claims, Numbers, Window
 from ensign_core.errors import EnsignError
 
 CLAIM_TRIES_MAX = 100
@@ -293,8 +293,7 @@ class Commits:
         if key not in self._hashers:
             if len(self._hashers) >= REMEMBERED_MAX:
                 self._hashers.clear()
-            box = self._vault.keys.open_record(topic.policy, about_policy(topic.topic_id))
-            policy = TopicPolicy.decode(box).deduplication
+            policy = self._vault.policy(topic).deduplication
             self._hashers[key] = (
                 None if policy.strategy == "none"
                 else Hasher(self._fingerprint, topic.topic_id, policy)

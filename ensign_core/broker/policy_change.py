@@ -22,11 +22,11 @@ SEED_ROUNDS_MAX = 1000
 def set_policy(
     vault: Vault,
     topic: Topic,
-    before: TopicPolicy,
     policy: TopicPolicy,
     box: Callable[[bytes, TopicPolicy], bytes],
 ) -> None:
-    """Replace a topic's policy, which was ``before``; ``box`` seals one for a topic's id."""
+    """Replace a topic's policy; ``box`` seals one for a topic's id."""
+    before = vault.policy(topic)
     topic_id = topic.topic_id
     if policy.sealing != before.sealing:
         raise EnsignError(

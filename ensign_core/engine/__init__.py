@@ -6,12 +6,14 @@ any thread and process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
+from ensign_core.engine.claims import Claims, Publishing
 
 Sealed = bytes
 
@@ -57,6 +59,7 @@ class Stored:
     offset: Offset
     events: int
     frame: bytes
+    key_id: bytes
     superseded: int = 0
     """How many events of its topic are superseded."""
 
@@ -82,38 +85,6 @@ Replayed = tuple[bytes, Sequence[Offset]]
 """Dead letters that an append replays: their topic's id and their offsets."""
 
 
-class Numbers(NamedTuple):
-    """Sequences of a producer's session, one per event, from ``first`` on, and where the events
-    lie: from the index ``at`` on in the frame that is appended, or, if that is negative, from the
-    ``offset`` on in the topic."""
-
-    session: bytes
-    first: int
-    events: int
-    at: int
-    offset: Offset = 0
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What the events published to a topic are known by. The claims hold or nothing is written:
-    ``topic_id`` (None: there is no such topic) still has the ``policy``, no session's number is
-    taken or forgotten, and no event of the topic has any of the ``hashes``.
-
-    ``frame`` is the index of the topic's frame in the append, -1 if it has none. With ``latest``
-    hashes may be taken: the events that had them are superseded. ``duplicates`` were left out."""
-
-    topic: str
-    topic_id: bytes | None
-    policy: Sealed | None
-    at_us: int
-    frame: int = -1
-    numbers: Sequence[Numbers] = ()
-    hashes: Sequence[tuple[bytes, int]] = ()
-    latest: bool = False
-    duplicates: int = 0
-
-
 @dataclass(frozen=True)
 class Beside:
     """What an append commits beside its frames, all or nothing with them."""
@@ -128,11 +99,6 @@ class Beside:
 class StaleWriteError(Exception):
     """An append was sealed for a topic or under a key that is no longer current (made at the same
     time by another process, rotated, revoked). Nothing was written: look again and seal anew."""
-
-
-class ClaimedError(Exception):
-    """What an append claimed does not hold any more, since another was faster. Nothing was written:
-    look again and claim what is left."""
 
 
 class StaleKekError(Exception):
@@ -270,39 +236,39 @@ class Letters(Protocol):
         """What is known of dead letters between two offsets that were to be replayed."""
 
 
-class Window(NamedTuple):
-    """What is known of a producer's session in a topic: the ``newest`` of its sequences (-1: none),
-    up to which of them all are forgotten, and offsets of some as runs ``(first, last, offset)``."""
+class Flaw(NamedTuple):
+    """Something in the tables that cannot be as it is, and which offsets of which topic it
+    concerns, as far as that can be said."""
 
-    newest: int = -1
-    forgotten: int = -1
-    runs: Sequence[tuple[int, int, Offset]] = ()
+    code: str
+    sentence: str
+    topic_id: bytes | None = None
+    first: Offset | None = None
+    last: Offset | None = None
 
 
-class Publishing(Protocol):
-    """What published events are known by, so that none is stored twice. `Engine.append` adds to it,
-    with `Claims`."""
+class Record(NamedTuple):
+    """A sealed value that is not a frame: of what kind, and what it belongs to."""
 
-    def window(self, topic_id: bytes, session: bytes, first: int, last: int) -> Window:
-        """What is known of the session's sequences, with the runs between two of them."""
+    kind: Literal["position", "kept", "status", "signal", "letter", "schema", "policy"]
+    of: tuple[str | int | bytes, ...]
+    box: Sealed
 
-    def duplicates(self, topic_id: bytes, hashes: Sequence[bytes]) -> dict[bytes, Offset]:
-        """The events that have these hashes, of those that can still be read."""
 
-    def superseded(self, topic_id: bytes, first: Offset, last: Offset) -> list[Offset]:
-        """The events between two offsets that later ones took the place of."""
+class Inspection(Protocol):
+    """What can be said of the stored data without a key, while it is in use."""
 
-    def seed(
-        self, topic_id: bytes, hashes: Sequence[tuple[bytes, Offset]], *, latest: bool
-    ) -> None:
-        """Remember hashes of events that the topic has, where none is known or, if ``latest``, an
-        earlier one is."""
+    def flaws(self, topic_id: bytes | None = None) -> list[Flaw]:
+        """What is wrong with the files, and with how the frames of a topic, or of all, lie; of each
+        kind some."""
 
-    def seeded(self, topic_id: bytes, policy: Sealed, end: Offset) -> bool:
-        """Give the topic its policy if ``end`` still is its end; whether it was."""
+    def records(self) -> Iterator[Record]: ...
 
-    def keep_hashes(self, topic_id: bytes, prefix: bytes | None) -> None:
-        """Forget the topic's hashes but those that begin with ``prefix``, some at a time."""
+    def copy(self, folder: Path, progress: Callable[[int, int], None]) -> set[bytes]:
+        """Copy everything but what only lives while it is in use into an empty folder, as of one
+        moment, but for the keys: they come last, so that one destroyed meanwhile is not in the
+        copy. Nobody waits for it. ``progress`` is told how much of how much is done. Returns the
+        ids of the topics that there still were at the end; the keys of others may be missing."""
 
 
 class Engine(Protocol):
@@ -313,6 +279,7 @@ class Engine(Protocol):
     keys: Keys
     letters: Letters
     publishing: Publishing
+    inspection: Inspection
 
     def meta(self) -> Mapping[str, bytes]: ...
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import apsw
 
 from ensign_core.change import Offset
-from ensign_core.engine import ClaimedError, Claims, Numbers, Window
+from ensign_core.engine.claims import ClaimedError, Claims, Numbers, Window
 from ensign_core.engine.database import Database
 
 RUNS_MAX = 1024
@@ -203,7 +203,7 @@ def forget_key(db: apsw.Connection, key_id: bytes) -> None:
 
 
 class PublishingStore:
-    """Implements `ensign_core.engine.Publishing`."""
+    """Implements `ensign_core.engine.claims.Publishing`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -14,13 +14,15 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import Event
+from ensign_core.broker.keeping import Kept
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.writer import Writer
+from ensign_core.engine.budget import DiskBudget
 
 __all__ = [
-    "Broker", "Deduplication", "Event", "Letters", "Lookup", "Pipelines", "Reader", "Retention",
-    "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
+    "Broker", "Deduplication", "DiskBudget", "Event", "Kept", "Letters", "Lookup", "Pipelines",
+    "Reader", "Retention", "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from connectors.registry import connector
-from ensign_core.broker import Broker
+from ensign_core.broker import Broker, DiskBudget
 from ensign_core.broker.reader import Start
 from ensign_core.cli.output import notice
 from ensign_core.config import BrokerConfig, Config, EnvKeys, FileKeys, load
@@ -58,7 +58,8 @@ def open_configured(config: BrokerConfig, *, create: bool) -> Broker:
         keys = FileProvider(config.keys.path)
     elif isinstance(config.keys, EnvKeys):
         keys = EnvironmentProvider(config.keys.variable)
-    return _opened(config.path, keys, create=create)
+    disk = DiskBudget(config.disk.bytes_max, config.disk.free_bytes_min)
+    return _opened(config.path, keys, create=create, disk=disk)
 
 
 def open_broker(
@@ -82,8 +83,10 @@ def open_broker(
     return _opened(path, FileProvider(keys) if keys is not None else None, create=create)
 
 
-def _opened(path: Path, keys: KeyProvider | None, *, create: bool) -> Broker:
-    broker = Broker.open(path, keys, create=create)
+def _opened(
+    path: Path, keys: KeyProvider | None, *, create: bool, disk: DiskBudget | None = None
+) -> Broker:
+    broker = Broker.open(path, keys, create=create, disk=disk)
     if broker.notice:
         notice(broker.notice)
     return broker

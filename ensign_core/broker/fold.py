@@ -1,0 +1,121 @@
+"""Which events of a topic are superseded by later ones: compaction's bookkeeping, by offsets. Pure.
+
+A row's *chain* is what its present values come from: its latest change and, where that left columns
+unchanged, the changes before it down to a whole image. What is behind no chain is dead.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Container, Mapping, Sequence
+
+from ensign_core.broker.keyed import Does, Effect
+from ensign_core.change import Offset
+
+
+class Fold:
+    """Takes the effects of a topic's changes in their order, from its start on. Only keys that are
+    ``wanted`` are followed; ``truncated`` has the last truncate by table."""
+
+    def __init__(self, wanted: Container[bytes | None], truncated: Mapping[bytes, Offset]) -> None:
+        self._wanted = wanted
+        self._truncated = truncated
+        self._chains: dict[bytes, list[Offset]] = {}
+        self._gone: dict[bytes, Offset] = {}
+        self._changers: dict[Offset, bytes] = {}
+        self._truncates: list[Offset] = []
+        self._chained = 0
+        self.dead = array("q")
+        """Events that are to be taken out."""
+        self.turned: set[Offset] = set()
+        """Superseded changes of a key, of which is left that the old key is gone: deletes."""
+
+    def __len__(self) -> int:
+        """How many events are remembered."""
+        return len(self.dead) + self._chained
+
+    def take(self, offset: Offset, effect: Effect) -> None:
+        if offset < self._truncated.get(effect.table, offset):
+            self.dead.append(offset)
+        elif effect.does is Does.TRUNCATE:
+            self._truncates.append(offset)
+        elif effect.key in self._wanted or effect.old in self._wanted:
+            if effect.does is Does.DELETE:
+                self._delete(effect.key, offset)
+            else:
+                self._set(effect, offset)
+
+    def _set(self, effect: Effect, offset: Offset) -> None:
+        self._forget_delete(effect.key)
+        chain = self._chains.pop(effect.key, [])
+        if effect.old is not None:
+            self._supersede(chain)
+            self._forget_delete(effect.old)
+            chain = self._chains.pop(effect.old, [])
+            self._changers[offset] = effect.old
+            self._gone[effect.old] = offset
+        if not effect.lacks:
+            self._supersede(chain)
+            chain = []
+        chain.append(offset)
+        self._chained += 1
+        self._chains[effect.key] = chain
+
+    def _delete(self, key: bytes, offset: Offset) -> None:
+        self._supersede(self._chains.pop(key, []))
+        self._forget_delete(key)
+        self._gone[key] = offset
+
+    def _supersede(self, chain: Sequence[Offset]) -> None:
+        self._chained -= len(chain)
+        for offset in chain:
+            old = self._changers.pop(offset, None)
+            if old is not None and self._gone.get(old) == offset:
+                self.turned.add(offset)
+            else:
+                self.dead.append(offset)
+
+    def _forget_delete(self, key: bytes) -> None:
+        """The key is set or deleted again: what deleted it before says nothing any more, unless it
+        is a change that still is the latest of another key."""
+        offset = self._gone.pop(key, None)
+        if offset is not None and offset not in self._changers:
+            self.turned.discard(offset)
+            self.dead.append(offset)
+
+    def runs(self, key_of: Callable[[Offset], object]) -> list[list[Offset]]:
+        """The parts of chains that are under one data key and can become one event: their last."""
+        found: list[list[Offset]] = []
+        for chain in self._chains.values():
+            if len(chain) < 2:
+                continue
+            run: list[Offset] = []
+            under: object = None
+            for offset in chain:
+                key = key_of(offset)
+                if run and key != under:
+                    found.append(run)
+                    run = []
+                run.append(offset)
+                under = key
+            found.append(run)
+        return [run for run in found if len(run) > 1]
+
+    def merged(self, run: Sequence[Offset]) -> None:
+        """The last event of a run has all that the others knew: they are superseded."""
+        self._supersede(run[:-1])
+
+    def bury(self, before: Offset) -> None:
+        """Deletes and truncates before this offset have been seen long enough. Called last."""
+        for offset in (*self._gone.values(), *self._truncates):
+            if offset < before and offset not in self._changers:
+                self.turned.discard(offset)
+                self.dead.append(offset)
+
+    def first_delete(self, since: Offset) -> Offset | None:
+        """The first delete or truncate from an offset on that is left."""
+        deletes = (*self._gone.values(), *self._truncates)
+        return min(
+            (offset for offset in deletes if offset >= since and offset not in self._changers),
+            default=None,
+        )

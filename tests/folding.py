@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ensign_core.broker import Broker
 from ensign_core.change import Change, Offset, Op
-from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.rows import ABSENT, Value, decode
 
 Key = tuple[Value, ...]
@@ -18,9 +17,13 @@ Key = tuple[Value, ...]
 class Reader:
     """Rows by table and key, the latest of published events by key, and all that has no key."""
 
-    rows: dict[str, dict[Key, dict[str, Value]]] = field(default_factory=dict)
+    rows: dict[str, dict[Key, dict[str, Value]]] = field(default_factory=lambda: defaultdict(dict))
     events: dict[tuple[str, Value], Value] = field(default_factory=dict)
     others: list[tuple[Offset, Op, bytes]] = field(default_factory=list)
+
+    @property
+    def state(self) -> tuple[object, object, object]:
+        return {name: rows for name, rows in self.rows.items() if rows}, self.events, self.others
 
     def take(self, changes: Iterable[Change]) -> Reader:
         for change in changes:
@@ -29,7 +32,7 @@ class Reader:
 
     def _take(self, change: Change) -> None:
         op, schema = change.op, change.schema
-        rows = self.rows.setdefault(schema.name, {})
+        rows = self.rows[schema.name]
         old_image, new_image, key_only = change.images()
         names = [column.name for column in schema.columns]
         old = dict(zip(names, decode(old_image), strict=True)) if old_image is not None else None
@@ -79,12 +82,9 @@ def changes(broker: Broker, topic: str, start: Offset = 0) -> Iterator[Change]:
                 yield from (change for change in batch if change.op is not Op.REMOVED)
 
 
-def rotate(folder: Path, topic: str) -> None:
+def rotate(broker: Broker, topic: str) -> None:
     """Let the next append to a topic use another data key."""
-    engine = SqliteEngine(folder)
-    try:
-        with engine.database.transaction() as db:
-            db.execute("UPDATE keys.data_keys SET state = 'retired' WHERE topic = ?",
-                       (engine.topic_ids([topic])[topic],))  # fmt: skip
-    finally:
-        engine.close()
+    engine = broker._engine
+    with engine.database.transaction() as db:
+        db.execute("UPDATE keys.data_keys SET state = 'retired' WHERE topic = ?",
+                   (engine.topic_ids([topic])[topic],))  # fmt: skip

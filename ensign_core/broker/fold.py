@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Container, Mapping, Sequence
+from itertools import pairwise
 
 from ensign_core.broker.keyed import Does, Effect
 from ensign_core.change import Offset
@@ -87,19 +88,21 @@ class Fold:
         """The parts of chains that are under one data key and can become one event: their last."""
         found: list[list[Offset]] = []
         for chain in self._chains.values():
-            if len(chain) < 2:
-                continue
-            run: list[Offset] = []
-            under: object = None
-            for offset in chain:
-                key = key_of(offset)
-                if run and key != under:
-                    found.append(run)
-                    run = []
-                run.append(offset)
-                under = key
-            found.append(run)
+            if len(chain) > 1:
+                found += self._parts(chain, key_of)
         return [run for run in found if len(run) > 1]
+
+    def _parts(
+        self, chain: Sequence[Offset], key_of: Callable[[Offset], object]
+    ) -> list[list[Offset]]:
+        parts = [[chain[0]]]
+        for before, offset in pairwise(chain):
+            # A changed key stays between what is left under the old key and the row of the new one.
+            linking = len(parts) > 1 and before in self._changers
+            if linking or key_of(before) != key_of(offset):
+                parts.append([])
+            parts[-1].append(offset)
+        return parts
 
     def merged(self, run: Sequence[Offset]) -> None:
         """The last event of a run has all that the others knew: they are superseded."""

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ulid import ULID
 
-from ensign_core.broker.events import Event, event_batch
+from ensign_core.broker.events import Event, Received, event_batch
 from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
+from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
+from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy, check_policy
 from ensign_core.broker.reader import Reader, Start
-from ensign_core.broker.vault import Vault, about_policy
+from ensign_core.broker.vault import Vault, about_policy, record_key
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
+from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.budget import DiskBudget
 from ensign_core.engine.sqlite import SqliteEngine
@@ -29,6 +31,7 @@ from ensign_core.errors import EnsignError
 
 TOPIC_BYTES_MAX = 512
 _CHECK = "kek"
+_EMPTY = Event(b"")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -101,16 +104,16 @@ class Broker:
         engine = SqliteEngine(folder, disk or DiskBudget())
         try:
             check = engine.meta().get(_CHECK)
-            ring = KeyRing(provider, create=check is None)
+            ring = KeyRing(provider, create=check is None, check=check)
             if check is None:
                 engine.set_meta({_CHECK: ring.check, "project": bytes(ULID())})
-                check = engine.meta()[_CHECK]
-            ring.verify(check, provider.describe())
+                ring.verify(engine.meta()[_CHECK], provider.describe())
+            ring.use_records(record_key(engine, ring, fresh=check is None))
         except BaseException:
             engine.close()
             raise
         notice = None
-        if isinstance(provider, FileProvider) and provider.created:
+        if isinstance(provider, FileProvider | KmsProvider) and provider.created:
             notice = (
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."
@@ -216,10 +219,13 @@ class Broker:
         self._keeping.start()
         return Writer(self._vault, pipeline)
 
-    def publish(self, topic: str, events: Iterable[Event]) -> Offset:
+    def publish(self, topic: str, events: Iterable[Event], large: Large | None = None) -> Offset:
         """Append events to a topic, made if need be. Returns the last one's offset (that of the
-        topic's end less one if there were none) once they are on the disk."""
+        topic's end less one if there were none) once they are on the disk. ``large`` says what
+        becomes of the data of events that are too large."""
         check_topic_name(topic)
+        if large is not None:
+            events = map(Lifter(large, topic, self.writer).event, events)
         batch = event_batch(topic, events)
         with self._lock:
             if not len(batch):
@@ -227,6 +233,24 @@ class Broker:
             self._publisher = self._publisher or self.writer()
             (first,) = self._publisher.append([(topic, batch)])
         return first + len(batch) - 1
+
+    def publish_file(
+        self, topic: str, file: BinaryIO, large: Large, event: Event = _EMPTY
+    ) -> Offset:
+        """Publish one event, as ``event`` says but with the data that ``file`` has up to its end;
+        a few MB of it are in memory at a time. Returns as `publish`."""
+        check_topic_name(topic)
+        return self.publish(topic, [Lifter(large, topic, self.writer).file(event, file)])
+
+    def assembler(
+        self, stores: Sequence[Store] = (), large_bytes_max: int = LARGE_BYTES_MAX
+    ) -> Assembler:
+        """What gives large events as they were published, for the calling thread."""
+        return Assembler(self.lookup(), stores, large_bytes_max)
+
+    def whole(self, events: Iterable[Received], stores: Sequence[Store] = ()) -> Iterator[Received]:
+        """Events as they were published, large ones too, as `Assembler.each` gives them."""
+        return self.assembler(stores).each(events)
 
     def reader(
         self, topics: Sequence[str], start: Start = "start", group: str | None = None

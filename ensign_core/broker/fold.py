@@ -7,7 +7,8 @@ unchanged, the changes before it down to a whole image. What is behind no chain 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import pairwise
 
 from ensign_core.broker.keyed import Does, Effect
@@ -18,13 +19,15 @@ class Fold:
     """Takes the effects of a topic's changes in their order, from its start on. Only keys that are
     ``wanted`` are followed; ``truncated`` has the last truncate by table."""
 
-    def __init__(self, wanted: Container[bytes | None], truncated: Mapping[bytes, Offset]) -> None:
+    def __init__(self, wanted: Set[bytes | None], truncated: Mapping[bytes, Offset]) -> None:
         self._wanted = wanted
         self._truncated = truncated
         self._chains: dict[bytes, list[Offset]] = {}
         self._gone: dict[bytes, Offset] = {}
         self._changers: dict[Offset, bytes] = {}
         self._truncates: list[Offset] = []
+        self._parts: defaultdict[bytes, list[Offset]] = defaultdict(list)
+        self._claims: dict[Offset, bytes] = {}
         self._chained = 0
         self.dead = array("q")
         """Events that are to be taken out."""
@@ -38,17 +41,22 @@ class Fold:
     def take(self, offset: Offset, effect: Effect) -> None:
         if offset < self._truncated.get(effect.table, offset):
             self.dead.append(offset)
-        elif effect.does is Does.TRUNCATE:
+            return
+        if effect.run is not None and effect.does is Does.PART:
+            self._parts[effect.run].append(offset)
+        elif effect.run is not None:
+            self._claims[offset] = effect.run
+        if effect.does is Does.TRUNCATE:
             self._truncates.append(offset)
-        elif effect.key in self._wanted or effect.old in self._wanted:
+        elif effect.key is not None and not self._wanted.isdisjoint((effect.key, effect.old)):
             if effect.does is Does.DELETE:
                 self._delete(effect.key, offset)
             else:
-                self._set(effect, offset)
+                self._set(effect.key, effect, offset)
 
-    def _set(self, effect: Effect, offset: Offset) -> None:
-        self._forget_delete(effect.key)
-        chain = self._chains.pop(effect.key, [])
+    def _set(self, key: bytes, effect: Effect, offset: Offset) -> None:
+        self._forget_delete(key)
+        chain = self._chains.pop(key, [])
         if effect.old is not None:
             self._supersede(chain)
             self._forget_delete(effect.old)
@@ -60,7 +68,7 @@ class Fold:
             chain = []
         chain.append(offset)
         self._chained += 1
-        self._chains[effect.key] = chain
+        self._chains[key] = chain
 
     def _delete(self, key: bytes, offset: Offset) -> None:
         self._supersede(self._chains.pop(key, []))
@@ -89,10 +97,10 @@ class Fold:
         found: list[list[Offset]] = []
         for chain in self._chains.values():
             if len(chain) > 1:
-                found += self._parts(chain, key_of)
+                found += self._split(chain, key_of)
         return [run for run in found if len(run) > 1]
 
-    def _parts(
+    def _split(
         self, chain: Sequence[Offset], key_of: Callable[[Offset], object]
     ) -> list[list[Offset]]:
         parts = [[chain[0]]]
@@ -109,11 +117,17 @@ class Fold:
         self._supersede(run[:-1])
 
     def bury(self, before: Offset) -> None:
-        """Deletes and truncates before this offset have been seen long enough. Called last."""
+        """Deletes and truncates before this offset have been seen long enough. Called last: of
+        large events that are dead, the parts are too."""
         for offset in (*self._gone.values(), *self._truncates):
             if offset < before and offset not in self._changers:
                 self.turned.discard(offset)
                 self.dead.append(offset)
+        claimed = set(self._claims.values())
+        for offset in self.dead:
+            self._claims.pop(offset, None)
+        for run in claimed.difference(self._claims.values()):
+            self.dead.extend(self._parts[run])
 
     def first_delete(self, since: Offset) -> Offset | None:
         """The first delete or truncate from an offset on that is left."""

@@ -6,6 +6,7 @@ streams) in one topic are apart, and so are those of a table whose key columns w
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from enum import Enum
@@ -13,6 +14,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple
 
+from ensign_core.broker.large.claim import CHUNKED, PART, PART_MIMETYPE, Parts
 from ensign_core.change import NULL, UNCHANGED, Change, Op, Schema
 from ensign_core.rows import join, split
 
@@ -22,6 +24,7 @@ Values = dict[str, tuple[int, bytes]]
 """Kinds and values of columns, by name."""
 
 _Row = tuple[bytes, list[bytes]]
+_OF_PARTS = frozenset({CHUNKED.encode(), PART_MIMETYPE.encode()})
 _ROWS = frozenset({Op.SNAPSHOT, Op.INSERT, Op.UPDATE, Op.DELETE})
 
 
@@ -31,17 +34,21 @@ class Does(Enum):
     SET = 0
     DELETE = 1
     TRUNCATE = 2
+    PART = 3
+    NOTHING = 4
 
 
 class Effect(NamedTuple):
-    """``key`` is a digest, ``old`` that of the key that the row had before if it has another now.
-    ``lacks``: a column is unchanged, and its value is not in the change itself."""
+    """``key`` is a digest, None where there is none, ``old`` that of the key that the row had before
+    if it has another now. ``lacks``: a column is unchanged, and its value is not in the change
+    itself. ``run``: the parts of a large event, of which the change is one or the claim."""
 
     does: Does
     table: bytes
-    key: bytes = b""
+    key: bytes | None = None
     old: bytes | None = None
     lacks: bool = False
+    run: bytes | None = None
 
 
 class Keyed:
@@ -81,16 +88,20 @@ class Keyed:
         if row is None:
             return None
         kinds, values = split(row)
-        key, gone = None, False
-        for column, kind, value in zip(change.schema.columns, kinds, values, strict=False):
-            if column.name == "key" and kind not in (NULL, UNCHANGED):
-                key = value
-            elif column.logical == "payload":
-                gone = kind == NULL
-        if key is None:
-            return None
+        columns = change.schema.columns
+        found = {
+            column.name: value
+            for column, kind, value in zip(columns, kinds, values, strict=False)
+            if kind not in (NULL, UNCHANGED)
+        }
         table, prefix = self._table(change.schema)
-        return Effect(Does.DELETE if gone else Does.SET, table, self._digest(prefix + key).digest())
+        run = _run(found) if found.get("mimetype") in _OF_PARTS else None
+        if run is not None and found["mimetype"] == PART_MIMETYPE.encode():
+            return Effect(Does.PART, table, run=run)
+        if "key" not in found:
+            return None if run is None else Effect(Does.NOTHING, table, run=run)
+        does = Does.SET if "data" in found else Does.DELETE
+        return Effect(does, table, self._digest(prefix + found["key"]).digest(), run=run)
 
     def _table(self, schema: Schema) -> tuple[bytes, bytes]:
         """A table's own bytes, and what its keys are digested behind."""
@@ -112,6 +123,17 @@ class Keyed:
                 kinds, values = old
             parts.append(b"%c%d:%b" % (kinds[place], len(values[place]), values[place]))
         return self._digest(b"".join(parts)).digest()
+
+
+def _run(found: Mapping[str, bytes]) -> bytes | None:
+    """The run of parts of an event that is one of them or claims them."""
+    try:
+        if found["mimetype"] == CHUNKED.encode():
+            return Parts.model_validate_json(found["data"]).run.encode()
+        run, _, _ = str(json.loads(found["metadata"])[PART]).partition("/")
+    except (ValueError, KeyError, TypeError):
+        return None
+    return run.encode()
 
 
 def known(change: Change) -> Values:

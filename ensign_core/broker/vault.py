@@ -10,7 +10,7 @@ from ulid import ULID
 
 from ensign_core import frame
 from ensign_core.change import Batch, Column, Schema
-from ensign_core.crypto import DataKey, KeyRing, Opener
+from ensign_core.crypto import PROJECT, DataKey, KeyRing, Opener
 from ensign_core.engine import Engine, Stored
 from ensign_core.errors import EnsignError
 
@@ -92,6 +92,16 @@ class Vault:
         if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
             self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
+    """The stored key of a project's records, put there at its first use: a ``fresh`` project's own,
+    or what the records of an older one are sealed under already."""
+    for key in engine.keys.stored([PROJECT]):
+        return key
+    make = ring.new_record_key if fresh else ring.legacy_record_key
+    (kept,) = engine.keys.add([make(now_us())])
+    return kept
 
 
 def _about_schema(schema_id: int) -> bytes:

@@ -12,7 +12,7 @@ import typer
 
 from ensign_core.broker import Broker, Event, Retention, TopicInfo, TopicPolicy
 from ensign_core.change import Batch, Op
-from ensign_core.cli import keeping
+from ensign_core.cli import keeping, large
 from ensign_core.cli.keeping import TopicArgument
 from ensign_core.cli.options import (
     ConfigOption,
@@ -177,16 +177,21 @@ def read(
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
     most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    save: large.SaveOption = None,
+    stores: large.StoresOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Print the events of a topic, one per line."""
+    """Print the events of a topic, one per line, or save each one's data to a file."""
     lines = formatter(form)
     begin = parse_start(start)
     with open_broker(config, path, keys) as broker:
         reader = broker.reader([topic], begin)
         left = most if most is not None else sys.maxsize
+        if save is not None:
+            large.save(broker, reader, save, stores or [], left, follow=follow)
+            return
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
             if not batches and not follow:
@@ -237,15 +242,23 @@ def publish(
     key: Annotated[
         str | None, typer.Option("--key", help="The field of each JSON object that is its key.")
     ] = None,
+    file: large.FileOption = None,
+    chunked: large.ChunkedOption = False,
+    claim_check: large.ClaimCheckOption = None,
+    mimetype: large.MimetypeOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish each line of standard input as an event; says when a batch of them is synced."""
+    """Publish each line of standard input as an event, or one file; says when a batch is synced."""
+    how = large.how(file, chunked, claim_check, mimetype, key)
     acked = 0
     with open_broker(config, path, keys, create=True) as broker:
         broker.create_topic(topic)
+        if file is not None:
+            _show_acked(1, large.publish(broker, topic, file, how, mimetype), as_json)
+            return
         rest = b""
         while True:
             chunk = os.read(sys.stdin.fileno(), READ_BYTES)
@@ -260,10 +273,14 @@ def publish(
             if lines:
                 last = _publish(broker, topic, lines, key)
                 acked += len(lines)
-                if as_json:
-                    show_json({"acked": acked, "last_offset": last})
-                else:
-                    out.print(f"acked {acked}, last offset {last}")
-                sys.stdout.flush()
+                _show_acked(acked, last, as_json)
             if not chunk:
                 return
+
+
+def _show_acked(acked: int, last: int, as_json: bool) -> None:
+    if as_json:
+        show_json({"acked": acked, "last_offset": last})
+    else:
+        out.print(f"acked {acked}, last offset {last}")
+    sys.stdout.flush()

@@ -15,12 +15,13 @@ from ulid import ULID
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.events import Event, Received, event_batch
+from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
 from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
 from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
-from ensign_core.broker.policy import TopicPolicy
+from ensign_core.broker.policy import TopicPolicy, check_policy
 from ensign_core.broker.reader import Reader, Start
 from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
@@ -28,6 +29,7 @@ from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
 from ensign_core.crypto import FileProvider, KeyProvider, KmsProvider, default_key_file
 from ensign_core.engine import Topic
+from ensign_core.engine.budget import DiskBudget
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
@@ -58,12 +60,19 @@ class TopicInfo:
 class Broker:
     """Open it with `Broker.open`, close it or use it in a ``with``."""
 
-    def __init__(self, engine: SqliteEngine, vault: Vault, notice: str | None) -> None:
+    def __init__(
+        self,
+        engine: SqliteEngine,
+        vault: Vault,
+        notice: str | None,
+        keep_every_s: float = KEEP_EVERY_S,
+    ) -> None:
         self._engine = engine
         self._vault = vault
         self._publisher: Writer | None = None
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
+        self._keeping = Keeping(vault, vault.policy, keep_every_s)
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
         self.pipelines = Pipelines(vault, self.offset)
@@ -75,11 +84,19 @@ class Broker:
 
     @classmethod
     def open(
-        cls, path: str | Path, keys: KeyProvider | None = None, *, create: bool = True
+        cls,
+        path: str | Path,
+        keys: KeyProvider | None = None,
+        *,
+        create: bool = True,
+        disk: DiskBudget | None = None,
+        keep_every_s: float = KEEP_EVERY_S,
     ) -> Self:
         """Open the broker in the folder ``path``, with the key in ``PATH.keys`` unless ``keys``
         says otherwise. Both are made at first use, unless ``create`` is false: then
-        ``broker.not_found``. Raises ``key.missing`` and ``key.wrong`` before touching anything."""
+        ``broker.not_found``. ``disk`` limits what appends of this process may take; a broker that
+        writes trims and compacts topics every ``keep_every_s``. Raises ``key.missing`` and
+        ``key.wrong`` before touching anything."""
         folder = Path(path)
         provider = keys or FileProvider(default_key_file(folder))
         if not create and not (folder / "ensign.db").exists():
@@ -89,7 +106,7 @@ class Broker:
                 "Give the folder of an existing one with --path or `broker: path:`, or `ensign run`"
                 " a pipeline or `ensign publish` first.",
             )
-        engine = SqliteEngine(folder)
+        engine = SqliteEngine(folder, disk or DiskBudget())
         try:
             ring = unlocked(engine, provider)
             if "project" not in engine.meta():
@@ -103,9 +120,10 @@ class Broker:
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."
             )
-        return cls(engine, Vault(engine, ring), notice)
+        return cls(engine, Vault(engine, ring), notice, keep_every_s)
 
     def close(self) -> None:
+        self._keeping.close()
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -147,9 +165,17 @@ class Broker:
     def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
         """Make an empty topic, or leave the one of that name as it is."""
         check_topic_name(name)
+        check_policy(policy or TopicPolicy())
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
         return self.topic(name)
+
+    def set_policy(self, name: str, policy: TopicPolicy) -> None:
+        """Replace a topic's policy. ``topic.sealing_fixed`` if that would change its sealing,
+        ``topic.client_sealed`` for what needs to see inside such a topic."""
+        topic = self._find(name)
+        check_policy(policy, self._vault.policy(topic))
+        self._engine.set_policy(topic.topic_id, self._box(topic.topic_id, policy))
 
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
@@ -158,6 +184,22 @@ class Broker:
     def archive_topic(self, name: str) -> None:
         """Let a topic take no more events: appends are refused with ``topic.archived``."""
         self._engine.set_state(self._find(name).topic_id, "archived")
+
+    def unarchive_topic(self, name: str) -> None:
+        """Let an archived topic take events again."""
+        self._engine.set_state(self._find(name).topic_id, "ready")
+
+    def keep(self, topics: Sequence[str] | None = None) -> list[Kept]:
+        """Trim and compact now what policies say, in some topics or all; those of which events
+        went. It happens by itself in a broker that writes. ``topic.unknown``, ``engine.busy``."""
+        for name in topics or ():
+            self._find(name)
+        return self._keeping.keep(topics)
+
+    def forget_group(self, group: str) -> None:
+        """Forget where a group stands in all topics: it no longer holds back what is kept, and
+        begins anew if it reads again."""
+        self._engine.groups.remove(group)
 
     def delete_topic(self, name: str) -> None:
         """Remove a topic, its events, its keys and what groups read of it."""
@@ -170,6 +212,7 @@ class Broker:
 
     def writer(self, pipeline: str | None = None) -> Writer:
         """A writer for the calling thread. With a pipeline's name it takes that pipeline over."""
+        self._keeping.start()
         return Writer(self._vault, pipeline)
 
     def publish(self, topic: str, events: Iterable[Event], large: Large | None = None) -> Offset:

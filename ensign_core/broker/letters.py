@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ulid import ULID
 
 from ensign_core.broker.vault import Vault, about_letter
-from ensign_core.change import Batch, Offset
+from ensign_core.change import Batch, Offset, Op
 from ensign_core.engine import Replayed
 from ensign_core.errors import EnsignError
 
@@ -128,7 +128,8 @@ class Lookup:
         batch, made_us = self._last
         if not self._last.holds(topic, offset) or (known_us is not None and made_us > known_us):
             return None
-        return batch.part(offset - batch.offset, offset - batch.offset + 1)
+        index = offset - batch.offset
+        return None if batch.ops[index] == Op.REMOVED else batch.part(index, index + 1)
 
     def _open(self, topic: str, offset: Offset) -> _Frame:
         """The frame that has the event or comes next; an empty one if there is none."""

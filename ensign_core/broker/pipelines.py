@@ -66,7 +66,7 @@ class Pipelines:
             again = name in taken
             taken.add(name)
             if known is None or name not in known or again:
-                return committed.get(topic_id, 0)
+                return committed[topic_id] if topic_id in committed else self._first(topic_id)
             reached = self._engine.topics([name])[0].next_offset if topic_id in committed else 0
             return within(name, known[name], reached)
 
@@ -84,6 +84,10 @@ class Pipelines:
                 )
             self._engine.set_meta({begun: b""})
         return self._engine.groups.offsets().get(group, {})
+
+    def _first(self, topic_id: bytes) -> Offset:
+        """Where a topic starts for who comes to it now: what was trimmed before is not missing."""
+        return self._engine.keeping.bounds([topic_id]).get(topic_id, (0, 0))[0]
 
     def _note(self, group: str, committed: dict[bytes, Offset], topic_ids: set[bytes]) -> None:
         """Let a group stand at the start of the topics that it has no offset of."""
@@ -125,6 +129,11 @@ class Pipelines:
             )
         ]
         self._engine.pipelines.give_topics(pipeline, ids)
+
+    def give_sinks(self, pipeline: str, groups: Sequence[str]) -> None:
+        """Say which groups the sinks of a pipeline are: what they have not read is kept, from
+        before they first connect."""
+        self._engine.pipelines.give_groups(pipeline, groups)
 
     def letters(self, pipeline: str) -> Letters:
         """What becomes of a pipeline's dead letters, for the calling thread."""

@@ -54,6 +54,9 @@ class Reader:
         self._looked = -1
         self._list_again_at = 0.0
         self._woken = False
+        self._settled = -1
+        self.trimmed = 0
+        """Events that had been trimmed when this reader came to them."""
         self._bell: Bell = vault.engine.bell()
         self._look()
 
@@ -100,13 +103,25 @@ class Reader:
             if batches:
                 return batches
             remaining = deadline - time.monotonic()
-            if not stored:
+            if not stored and (self._settled == looked or self._settle(looked)):
                 # Others' frames up to there need not be passed over again at every look.
                 self._after = max(self._after, looked)
                 if remaining <= 0 or self._woken:
                     self._woken = False
                     return []
                 self._bell.wait(min(remaining, LOOK_AGAIN_S_MAX))
+
+    def _settle(self, looked: int) -> bool:
+        """Behind the last frame: pass over what was trimmed or compacted away up to the topics'
+        ends. False if there is a frame by now."""
+        bounds = self._vault.engine.keeping.bounds(self._names)
+        if self._vault.engine.frames(self._names, self._after, 0):
+            return False
+        for topic_id, (trimmed, end) in bounds.items():
+            self.trimmed += max(0, trimmed - self._next[topic_id])
+            self._next[topic_id] = max(self._next[topic_id], end)
+        self._settled = looked
+        return True
 
     def _open_all(self, stored: Sequence[Stored]) -> list[Batch]:
         batches: list[Batch] = []
@@ -138,6 +153,11 @@ class Reader:
                 self.skipped += end - max(wanted, stored.offset)
             if batch is not None and wanted > stored.offset:
                 batch = batch.part(wanted - stored.offset, stored.events)
+            elif wanted < stored.offset:
+                # Compaction leaves gaps too, of which nothing is missing.
+                bounds = self._vault.engine.keeping.bounds([stored.topic_id])
+                trimmed = bounds.get(stored.topic_id, (0, 0))[0]
+                self.trimmed += max(0, min(trimmed, stored.offset) - wanted)
             self._next[stored.topic_id] = end
         self._after = stored.sequence
         return batch

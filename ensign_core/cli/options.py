@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from connectors.registry import connector
-from ensign_core.broker import Broker
+from ensign_core.broker import Broker, DiskBudget
 from ensign_core.broker.reader import Start
 from ensign_core.cli.output import notice
 from ensign_core.config import BrokerConfig, Config, EnvKeys, FileKeys, KmsKeys, load
@@ -64,7 +64,8 @@ def chosen(config: Config, names: list[str] | None = None) -> list[str]:
 
 def open_configured(config: BrokerConfig, *, create: bool) -> Broker:
     """The broker that a config names; says where a new key was made."""
-    return _opened(config.path, configured_keys(config), create=create)
+    disk = DiskBudget(config.disk.bytes_max, config.disk.free_bytes_min)
+    return _opened(config.path, configured_keys(config), create=create, disk=disk)
 
 
 def configured_keys(config: BrokerConfig) -> KeyProvider:
@@ -110,8 +111,10 @@ def named_keys(path: Path, keys: str | None) -> KeyProvider:
     return EnvironmentProvider(variable) if scheme == "env" else FileProvider(Path(keys))
 
 
-def _opened(path: Path, keys: KeyProvider, *, create: bool) -> Broker:
-    broker = Broker.open(path, keys, create=create)
+def _opened(
+    path: Path, keys: KeyProvider, *, create: bool, disk: DiskBudget | None = None
+) -> Broker:
+    broker = Broker.open(path, keys, create=create, disk=disk)
     if broker.notice:
         notice(broker.notice)
     return broker

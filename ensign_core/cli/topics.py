@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
-from ensign_core.broker import Broker, Event, TopicInfo
-from ensign_core.cli import large
+from ensign_core.broker import Broker, Event, Retention, TopicInfo, TopicPolicy
+from ensign_core.change import Batch, Op
+from ensign_core.cli import keeping, large
+from ensign_core.cli.keeping import TopicArgument
 from ensign_core.cli.options import (
     ConfigOption,
     JsonOption,
@@ -20,13 +23,27 @@ from ensign_core.cli.options import (
     parse_start,
 )
 from ensign_core.cli.output import notice, out, show_json, table
+from ensign_core.cli.policy import (
+    CompactOption,
+    KeepAgeOption,
+    KeepBytesOption,
+    TombstonesOption,
+    TrimUnreadOption,
+    policy_dict,
+    policy_text,
+    retention,
+)
 from ensign_core.errors import EnsignError
 from ensign_core.formats import FORMATS, formatter
+from ensign_core.run.status import lag
 
-app = typer.Typer(no_args_is_help=True, help="List, create, show and delete topics.")
+app = typer.Typer(no_args_is_help=True, help="List, create, show, keep and delete topics.")
+app.command("set")(keeping.set_topic)
+app.command("archive")(keeping.archive_topic)
+app.command("unarchive")(keeping.unarchive_topic)
+app.command("trim")(keeping.trim_topics)
+app.command("forget")(keeping.forget_group)
 READ_BYTES = 1 << 20
-
-TopicArgument = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
 
 
 def as_dict(topic: TopicInfo) -> dict[str, Any]:
@@ -40,15 +57,26 @@ def as_dict(topic: TopicInfo) -> dict[str, Any]:
         "next_offset": topic.next_offset,
         "key_ids": topic.key_ids,
         "groups": [
-            {"name": name, "offset": offset, "lag_events": topic.next_offset - offset}
+            {"name": name, "offset": offset, "lag_events": lag(topic, offset)}
             for name, offset in sorted(topic.groups.items())
         ],
         "state": topic.state,
+        "duplicates": topic.duplicates,
+        "content_bytes": topic.content_bytes,
+        "ratio": round(topic.content_bytes / topic.bytes, 2) if topic.content_bytes else None,
+        "policy": policy_dict(topic.policy),
     }
 
 
 def _groups(topic: TopicInfo) -> str:
     return ", ".join(f"{name} at {offset}" for name, offset in sorted(topic.groups.items()))
+
+
+def _groups_behind(topic: TopicInfo) -> str:
+    return ", ".join(
+        f"{name} at {offset} ({lag(topic, offset)} behind)"
+        for name, offset in sorted(topic.groups.items())
+    )
 
 
 def _show(topics: list[TopicInfo]) -> None:
@@ -99,7 +127,8 @@ def show_topic(
         return
     shown = as_dict(info) | {
         "key_ids": ", ".join(info.key_ids),
-        "groups": _groups(info),
+        "groups": _groups_behind(info),
+        "policy": policy_text(info.policy),
     }
     for name, value in shown.items():
         out.print(f"{name:<13} {value}", markup=False)
@@ -108,13 +137,20 @@ def show_topic(
 @app.command("create")
 def create_topic(
     topic: TopicArgument,
+    keep_age: KeepAgeOption = None,
+    keep_bytes: KeepBytesOption = None,
+    compact: CompactOption = None,
+    tombstones: TombstonesOption = None,
+    trim_unread: TrimUnreadOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Make an empty topic; one that exists stays as it is."""
+    """Make an empty topic, which keeps its events for ever unless you say otherwise; one that
+    exists stays as it is."""
+    kept = retention(Retention(), keep_age, keep_bytes, compact, tombstones, trim_unread)
     with open_broker(config, path, keys, create=True) as broker:
-        broker.create_topic(topic)
+        broker.create_topic(topic, TopicPolicy(kept))
 
 
 @app.command("delete")
@@ -170,10 +206,18 @@ def read(
             for batch in batches:
                 if left <= 0:
                     break
-                part = batch if len(batch) <= left else batch.part(0, left)
-                left -= len(part)
+                part = _first(batch, left)
+                left -= len(part) - part.ops.count(Op.REMOVED)
                 sys.stdout.buffer.write(lines.lines(part).text)
             sys.stdout.buffer.flush()
+
+
+def _first(batch: Batch, most: int) -> Batch:
+    """The first so many events of a batch, those that were taken out not counted."""
+    if len(batch) - batch.ops.count(Op.REMOVED) <= most:
+        return batch
+    there = (place for place, op in enumerate(batch.ops) if op != Op.REMOVED)
+    return batch.part(0, next(islice(there, most, None)))
 
 
 def _publish(broker: Broker, topic: str, lines: list[bytes], key: str | None) -> int:

@@ -82,6 +82,25 @@ Replayed = tuple[bytes, Sequence[Offset]]
 """Dead letters that an append replays: their topic's id and their offsets."""
 
 
+class Trimmed(NamedTuple):
+    """What a trim took off a topic's start: events, bytes on disk, and whether it stopped for its
+    own limits only, so that there is more."""
+
+    events: int
+    bytes: int
+    more: bool
+
+
+class Compacted(NamedTuple):
+    """How far a topic was compacted: before ``clean_to`` there is the latest event of each key
+    only. ``tombstone`` is the first delete or truncate kept there, ``passed_us`` when a pass last
+    ended."""
+
+    clean_to: Offset = 0
+    tombstone: Offset | None = None
+    passed_us: int = 0
+
+
 @dataclass(frozen=True)
 class Beside:
     """What an append commits beside its frames, all or nothing with them."""
@@ -130,6 +149,10 @@ class Pipelines(Protocol):
     def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
         """Make these topics, and no others, those of a pipeline that appends to none."""
 
+    def give_groups(self, pipeline: str, groups: Sequence[str]) -> None:
+        """Make these the groups of a pipeline's sinks. They hold back trimming from when they are
+        given, not from when they first commit."""
+
     def add_signal(self, pipeline: str, signal: bytes) -> int:
         """Keep a request to a pipeline's source; its number, which rises and is never given
         twice."""
@@ -163,6 +186,9 @@ class Groups(Protocol):
         """Remember a group's next offsets, by topic id."""
 
     def offsets(self) -> dict[str, dict[bytes, Offset]]: ...
+
+    def remove(self, group: str) -> None:
+        """Forget a group: it begins anew if it comes again, and holds nothing back."""
 
 
 class Keys(Protocol):
@@ -265,6 +291,43 @@ class Inspection(Protocol):
         ids of the topics that there still were at the end; the keys of others may be missing."""
 
 
+class Keeping(Protocol):
+    """What takes events out of topics. Each call is one transaction of bounded size."""
+
+    def hold(self) -> Callable[[], None] | None:
+        """Be the one process that keeps the topics, until the returned function is called or the
+        process ends; None if another is."""
+
+    def floor(self, topic_id: bytes, besides: str | None = None) -> Offset | None:
+        """The first offset that some group has not read, sinks that have not begun included, but
+        for those of the pipeline ``besides``; None if there is no group."""
+
+    def trim(
+        self,
+        topic_id: bytes,
+        upto: Offset,
+        bytes_max: int | None = None,
+        *,
+        unread: bool = False,
+        besides: str | None = None,
+    ) -> Trimmed:
+        """Remove the oldest frames, whole ones that end at or before ``upto``; while the topic has
+        more than ``bytes_max``, if that is given. Never behind `floor`, unless ``unread``."""
+
+    def replace(
+        self, topic_id: bytes, sequence: int, frame: bytes | None, removed: int, content_bytes: int
+    ) -> bool:
+        """Put a frame of the same events, ``removed`` of them taken out, in the place of one; None
+        removes it. False, and nothing happens, if it is gone or its data key is."""
+
+    def compacted(self, topic_id: bytes) -> Compacted: ...
+
+    def set_compacted(self, topic_id: bytes, compacted: Compacted) -> None: ...
+
+    def bounds(self, topic_ids: Iterable[bytes]) -> dict[bytes, tuple[Offset, Offset]]:
+        """Where each topic that there is was trimmed to, and its next offset."""
+
+
 class Engine(Protocol):
     """Where frames live. Each method is atomic and durable when it returns."""
 
@@ -273,6 +336,7 @@ class Engine(Protocol):
     keys: Keys
     letters: Letters
     inspection: Inspection
+    keeping: Keeping
 
     def meta(self) -> Mapping[str, bytes]: ...
 
@@ -306,7 +370,7 @@ class Engine(Protocol):
     ) -> list[Offset]:
         """Append frames of several topics, new schemas, the source's position and the pieces that
         it keeps beside it (an empty one is removed) in one commit, with what `Beside` says. Topics
-        are made as needed.
+        are made as needed. ``engine.disk_budget`` where frames have no room; all else goes on then.
         Returns the offset of each frame's first event (-1 if held). Raises StaleWriteError, and
         ``pipeline.fenced`` if ``epoch`` is not the latest claim."""
 

@@ -19,6 +19,7 @@ from ensign_core.engine import (
     Epoch,
     Groups,
     Inspection,
+    Keeping,
     Keys,
     Letters,
     Pipelines,
@@ -28,10 +29,12 @@ from ensign_core.engine import (
     letters,
 )
 from ensign_core.engine.append import check_epoch, delete, keep, release, write_all
+from ensign_core.engine.budget import DiskBudget, Room
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
 from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.inspection import Inspector
+from ensign_core.engine.keeping import KeepingStore
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
@@ -43,14 +46,16 @@ FRAMES_PER_FETCH_MAX = 1024
 class SqliteEngine:
     """Implements `ensign_core.engine.Engine` in the folder ``path``, made at first use."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: DiskBudget | None = None) -> None:
         self.path = path
+        self._room = Room(path, budget) if budget is not None else None
         self.database = Database(path)
         self.keys: Keys = KeyStore(self.database)
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
         self.inspection: Inspection = Inspector(self.database)
+        self.keeping: Keeping = KeepingStore(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -115,6 +120,8 @@ class SqliteEngine:
         with self.database.transaction() as db:
             if epoch is not None:
                 check_epoch(db, epoch)
+            if writes and self._room is not None:
+                self._room.take(db, [len(write.frame) for write in writes])
             db.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)",
                            [(_signed(key), box) for key, box in schemas.items()])  # fmt: skip
             if stage is Stage.RELEASE and epoch is not None:

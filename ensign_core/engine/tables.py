@@ -4,9 +4,12 @@
 becomes readable by one small row. ``frames.high_us`` is the running maximum of commit times in the
 topic, so that a time is found by an index although commit times are not monotone. ``kept`` is what
 sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of topics of dead
-letters that are done with, by an operator's word or because they were replayed: a topic itself only
-grows. ``replays`` are those that were to be replayed and are not done with: whether that is asked
-for now, of which part of the pipeline, and how often it failed, the last time for which error.
+letters that are done with, by an operator's word or because they were replayed. ``replays`` are
+those that were to be replayed and are not done with: whether that is asked for now, of which part
+of the pipeline, and how often it failed, the last time for which error.
+``topics.trimmed`` is the offset before which events were trimmed, ``frames.removed`` how many of a
+frame's events compaction took out; ``compactions`` says how far a topic was compacted.
+``pipeline_groups`` are the groups of a pipeline's sinks, whether they have begun or not.
 ``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
 and how often a key was revoked, which tells holders of keys that they look again.
 """
@@ -19,6 +22,11 @@ COLUMNS = {
         "content_bytes": "INTEGER NOT NULL DEFAULT 0",
         "duplicates": "INTEGER NOT NULL DEFAULT 0",
         "policy": "BLOB",
+        "trimmed": "INTEGER NOT NULL DEFAULT 0",
+    },
+    "frames": {
+        "content_bytes": "INTEGER NOT NULL DEFAULT 0",
+        "removed": "INTEGER NOT NULL DEFAULT 0",
     },
     "held": {"content_bytes": "INTEGER NOT NULL DEFAULT 0"},
 }
@@ -36,6 +44,7 @@ CREATE TABLE IF NOT EXISTS topics (
     content_bytes INTEGER NOT NULL DEFAULT 0,
     duplicates INTEGER NOT NULL DEFAULT 0,
     policy BLOB,
+    trimmed INTEGER NOT NULL DEFAULT 0,
     next_offset INTEGER NOT NULL DEFAULT 0,
     high_us INTEGER NOT NULL DEFAULT -9223372036854775808
 ) STRICT;
@@ -47,7 +56,9 @@ CREATE TABLE IF NOT EXISTS frames (
     events INTEGER NOT NULL,
     high_us INTEGER NOT NULL,
     key_id BLOB NOT NULL,
-    body INTEGER NOT NULL
+    body INTEGER NOT NULL,
+    content_bytes INTEGER NOT NULL DEFAULT 0,
+    removed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS frames_by_offset ON frames (topic, base, events);
 CREATE INDEX IF NOT EXISTS frames_by_time ON frames (topic, high_us, base);
@@ -71,9 +82,18 @@ CREATE TABLE IF NOT EXISTS kept (
 CREATE TABLE IF NOT EXISTS pipeline_topics (
     pipeline TEXT NOT NULL, topic INTEGER NOT NULL, PRIMARY KEY (pipeline, topic)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pipeline_groups (
+    pipeline TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (pipeline, name)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS offsets (
     name TEXT NOT NULL, topic INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (name, topic)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS compactions (
+    topic INTEGER PRIMARY KEY,
+    clean_to INTEGER NOT NULL,
+    tombstone INTEGER,
+    passed_us INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS statuses (name TEXT PRIMARY KEY, status BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS signals (
     number INTEGER PRIMARY KEY AUTOINCREMENT, pipeline TEXT NOT NULL, signal BLOB NOT NULL

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ensign_core.broker import Broker, Event, restore
+from ensign_core.broker import DiskBudget, Broker, Event, restore
 from ensign_core.crypto import FileProvider
 from ensign_core.errors import EnsignError
 from tests.processes import Process, Processes
@@ -85,7 +85,7 @@ def test_a_project_on_a_full_disk_keeps_what_was_acked(
     keys.keys(create=True)
     noise = random.Random(3)
     filler = small_disk / "filler"
-    with Broker.open(small_disk / "b", keys) as broker:
+    with Broker.open(small_disk / "b", keys, disk=DiskBudget(free_bytes_min=0)) as broker:
         acked = broker.publish("t", EVENTS) + 1
         free = os.statvfs(small_disk).f_bavail * 4096
         filler.write_bytes(bytes(free - 300_000))
@@ -124,7 +124,7 @@ def test_a_disk_that_can_only_be_read(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ensign_core.broker import Broker, restore
+from ensign_core.broker import DiskBudget, Broker, restore
 from ensign_core.crypto import FileProvider
 doing, project, backup, target, keys = sys.argv[1:]
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.chmod", "fcntl.flock", "os.rmdir"}

@@ -13,6 +13,7 @@ from typing import BinaryIO, Self
 from ulid import ULID
 
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
+from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.events import Event, Received, event_batch
 from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
@@ -22,6 +23,7 @@ from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start
 from ensign_core.broker.vault import Vault, about_policy, unlocked
+from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
 from ensign_core.crypto import FileProvider, KeyProvider, KmsProvider, default_key_file
@@ -131,7 +133,7 @@ class Broker:
                     for name, offsets in groups.items()
                     if topic.topic_id in offsets
                 },
-                topic.content_bytes, topic.duplicates, self._policy(topic),
+                topic.content_bytes, topic.duplicates, self._vault.policy(topic),
             )
             for topic in topics
         ]  # fmt: skip
@@ -152,12 +154,6 @@ class Broker:
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
             return self._records.box(policy.encode(), about_policy(topic_id))
-
-    def _policy(self, topic: Topic) -> TopicPolicy:
-        if topic.policy is None:
-            return TopicPolicy()
-        about = about_policy(topic.topic_id)
-        return TopicPolicy.decode(self._vault.keys.open_record(topic.policy, about))
 
     def archive_topic(self, name: str) -> None:
         """Let a topic take no more events: appends are refused with ``topic.archived``."""
@@ -251,6 +247,22 @@ class Broker:
         """Remember where a group goes on: the next offset of each topic."""
         ids = self._engine.topic_ids(list(offsets))
         self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
+
+    def backup(self, folder: str | Path, progress: Progress | None = None) -> Manifest:
+        """Copy the project into ``folder``, where there must be nothing, while it is in use, and
+        open every frame of the copy before it has that name. The key-encryption key is not in it,
+        and data keys that are revoked later are. Raises ``backup.exists``, ``backup.running``,
+        ``backup.damaged``, ``backup.disk_full`` and others; then nothing of it is left."""
+        return backup(self._vault, self.project, Path(folder), progress or silent)
+
+    def verify(
+        self, topics: Sequence[str] | None = None, progress: Progress | None = None
+    ) -> Verified:
+        """Open every frame, record and key, or what is of these topics, while they are in use, and
+        say what is not as it was written. Raises ``topic.unknown``."""
+        for name in topics or ():
+            self._find(name)
+        return verify(self._vault, topics, progress)
 
     def audit(self, kind: str, **fields: str) -> None:
         """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""

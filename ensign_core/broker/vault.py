@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from ulid import ULID
 
 from ensign_core import frame
+from ensign_core.broker.policy import TopicPolicy
 from ensign_core.change import Batch, Column, Offset, Schema
 from ensign_core.crypto import PROJECT, DataKey, KeyProvider, KeyRing, Opener, Sealer
 from ensign_core.crypto.keyring import revoked
-from ensign_core.engine import Engine, StaleKekError, Stored
+from ensign_core.engine import Engine, StaleKekError, Stored, Topic
 from ensign_core.errors import EnsignError
 
 SCHEMAS_MAX = 16_384
@@ -25,6 +27,7 @@ REVOKED_LOOK_S = 0.5
 KEK_TRIES_MAX = 5
 """How often a KEK is looked for anew that is being rotated meanwhile."""
 
+_WHERE = " (topic "
 _Made = TypeVar("_Made")
 
 _Range = tuple[Offset, Offset]
@@ -75,24 +78,43 @@ class Vault:
                     raise _kek_rotated(error, ring.provider) from None
         raise _rotating()
 
-    def open_frame(self, stored: Stored, topic: str) -> Batch:
-        """The batch that a stored frame holds. Errors name the topic and the offsets concerned."""
-        try:
-            header, clear, sealed = frame.parse(stored.frame)
-            if (header.topic_id, header.events) != (stored.topic_id, stored.events):
-                raise frame.damaged("does not belong where it lies")
+    def open_frame(self, stored: Stored, topic: str, order: frame.Order | None = None) -> Batch:
+        """The batch that a stored frame holds, which for a reader of the topic comes in ``order``.
+        Errors name the topic and the offsets concerned."""
+        with self._concerning(stored, topic):
+            header, clear, sealed = _parse(stored)
             opener = self._opener(header.key_id, stored.topic_id)
             packed = opener.open(header.session, header.counter, sealed, clear)
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
+            if order is not None:
+                order.check(header, stored.offset)
+        batch.topic = topic
+        return batch
+
+    def check_header(self, stored: Stored, topic: str) -> None:
+        """Of a frame that its readers alone can open, see that its header fits; errors as those of
+        `open_frame`."""
+        with self._concerning(stored, topic):
+            _parse(stored)
+
+    @contextlib.contextmanager
+    def _concerning(self, stored: Stored, topic: str) -> Iterator[None]:
+        try:
+            yield
         except EnsignError as error:
             end = stored.offset + stored.events
             if error.code == "key.revoked":
-                end = max(end, self._revoked_until(header.key_id, stored.offset))
-            where = f"topic {topic}, offsets {stored.offset} to {end - 1}"
-            raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
-        batch.topic = topic
-        return batch
+                end = max(end, self._revoked_until(stored.key_id, stored.offset))
+            where = f"{_WHERE}{topic}, offsets {stored.offset} to {end - 1})"
+            raise EnsignError(error.code, f"{error.sentence}{where}", error.remedy) from None
+
+    def policy(self, topic: Topic) -> TopicPolicy:
+        """What a topic's owner decided about it."""
+        if topic.policy is None:
+            return TopicPolicy()
+        about = about_policy(topic.topic_id)
+        return TopicPolicy.decode(self.keys.open_record(topic.policy, about))
 
     def _opener(self, key_id: bytes, topic_id: bytes) -> Opener:
         self.revocations()
@@ -158,7 +180,7 @@ class Vault:
             box = self.engine.schema(schema_id)
             if box is None:
                 raise frame.damaged("names a schema that is not stored")
-            schema = decode_schema(self.keys.open_record(box, _about_schema(schema_id)))
+            schema = decode_schema(self.keys.open_record(box, about_schema(schema_id)))
             self.remember([schema])
         return schema
 
@@ -170,6 +192,21 @@ class Vault:
         if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
             self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def _parse(stored: Stored) -> tuple[frame.Header, bytes, bytes]:
+    """A frame's parts, if it is the one that should be there."""
+    header, clear, sealed = frame.parse(stored.frame)
+    if (header.topic_id, header.events, header.key_id) != (
+        stored.topic_id, stored.events, stored.key_id,
+    ):  # fmt: skip
+        raise frame.damaged("does not belong where it lies")
+    return header, clear, sealed
+
+
+def without_place(sentence: str) -> str:
+    """A sentence of `Vault.open_frame` without the topic and the offsets that it ends with."""
+    return sentence.rpartition(_WHERE)[0]
 
 
 def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
@@ -222,13 +259,9 @@ def _kek_rotated(error: EnsignError, provider: KeyProvider) -> EnsignError:
     )
 
 
-def _about_schema(schema_id: int) -> bytes:
-    return b"schema:%d" % schema_id
-
-
-def about_schema(schema: Schema) -> bytes:
+def about_schema(schema_id: int) -> bytes:
     """What a schema's seal is bound to."""
-    return _about_schema(schema.id)
+    return b"schema:%d" % schema_id
 
 
 def about_position(pipeline: str) -> bytes:

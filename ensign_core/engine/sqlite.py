@@ -18,6 +18,7 @@ from ensign_core.engine import (
     Beside,
     Epoch,
     Groups,
+    Inspection,
     Keys,
     Letters,
     Pipelines,
@@ -30,6 +31,7 @@ from ensign_core.engine.append import check_epoch, delete, keep, release, write_
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
 from ensign_core.engine.groups import GroupStore
+from ensign_core.engine.inspection import Inspector
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
@@ -48,6 +50,7 @@ class SqliteEngine:
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
+        self.inspection: Inspection = Inspector(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -161,7 +164,7 @@ class SqliteEngine:
             # By `+` no index of topics is used: in another order than asked for, all frames that
             # are left would be sorted at each call, with their bodies.
             cursor = self.database.connection().execute(
-                "SELECT seq, ulid, base, frames.events, data FROM frames "  # noqa: S608
+                "SELECT seq, ulid, base, frames.events, data, key_id FROM frames "  # noqa: S608
                 "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
                 f"WHERE seq > ? AND +topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
                 "ORDER BY seq LIMIT ?",

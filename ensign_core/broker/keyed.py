@@ -40,8 +40,8 @@ class Does(Enum):
 
 class Effect(NamedTuple):
     """``key`` is a digest, None where there is none, ``old`` that of the key that the row had
-    before, if it has another now. ``lacks``: a column is unchanged, and its value is not in the change
-    itself. ``run``: the parts of a large event, of which the change is one or the claim."""
+    before, if it has another now. ``lacks``: a column is unchanged, and its value is not in the
+    change itself. ``run``: the parts of a large event, of which the change is one or the claim."""
 
     does: Does
     table: bytes

@@ -21,8 +21,7 @@ from ensign_core.engine import Beside, Epoch, StaleWriteError, Write
 from ensign_core.errors import EnsignError
 
 STALE_TRIES_MAX = 50
-"""How often an append is sealed anew at most, since its key was rotated or its topic made anew in
-the meantime."""
+"""How often an append is sealed at most, when its key is rotated or its topic made anew between."""
 
 _committed_at = attrgetter("tx.committed_at")
 

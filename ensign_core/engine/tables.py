@@ -10,6 +10,7 @@ of the pipeline, and how often it failed, the last time for which error.
 ``topics.trimmed`` is the offset before which events were trimmed, ``frames.removed`` how many of a
 frame's events compaction took out; ``compactions`` says how far a topic was compacted.
 ``pipeline_groups`` are the groups of a pipeline's sinks, whether they have begun or not.
+``dedup`` has keyed hashes that tell the events of a topic with deduplication apart.
 ``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
 and how often a key was revoked, which tells holders of keys that they look again.
 """
@@ -72,6 +73,10 @@ CREATE TABLE IF NOT EXISTS held (
     bytes INTEGER NOT NULL,
     content_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE IF NOT EXISTS dedup (
+    topic INTEGER NOT NULL, hash BLOB NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS dedup_by_offset ON dedup (topic, offset);
 CREATE TABLE IF NOT EXISTS schemas (id INTEGER PRIMARY KEY, box BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pipelines (
     name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, position BLOB

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ensign_core.broker import DiskBudget, Broker, Event, restore
+from ensign_core.broker import Broker, DiskBudget, Event, restore
 from ensign_core.crypto import FileProvider
 from ensign_core.errors import EnsignError
 from tests.processes import Process, Processes

@@ -39,7 +39,7 @@ class Does(Enum):
 
 
 class Effect(NamedTuple):
-    """``key`` is a digest, None where there is none, ``old`` that of the key that the row had
+    """``key`` is a digest, None where there is none; ``old`` is that of the key that the row had
     before, if it has another now. ``lacks``: a column is unchanged, and its value is not in the
     change itself. ``run``: the parts of a large event, of which the change is one or the claim."""
 

@@ -228,7 +228,8 @@ def delete(db: apsw.Connection, topic: int) -> None:
         db.execute(f"DELETE FROM bodies WHERE id IN (SELECT body FROM {table} WHERE topic = ?)",  # noqa: S608
                    (topic,))  # fmt: skip
     for table in (
-        "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "compactions", "dedup",
+        "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "dedup",
+        "compactions",
     ):  # fmt: skip
         db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
     db.execute("DELETE FROM topics WHERE id = ?", (topic,))

@@ -65,9 +65,13 @@ class Room:
             )
         try:
             disk = os.statvfs(self._path)
+            size = (self._path / "ensign.db").stat().st_size
         except OSError:
             return  # The append itself meets what is wrong with the disk.
-        free = disk.f_bavail * disk.f_frsize + unused * PAGE_BYTES - self._budget.free_bytes_min
+        # Pages that are in the log only make the database grow when they are moved there.
+        growth = max(0, pages * PAGE_BYTES - size)
+        free = disk.f_bavail * disk.f_frsize - growth + unused * PAGE_BYTES
+        free -= self._budget.free_bytes_min
         if free < self._left:
             self._left = free
             self._short = _short(

@@ -124,7 +124,7 @@ def test_a_disk_that_can_only_be_read(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ensign_core.broker import DiskBudget, Broker, restore
+from ensign_core.broker import Broker, restore
 from ensign_core.crypto import FileProvider
 doing, project, backup, target, keys = sys.argv[1:]
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.chmod", "fcntl.flock", "os.rmdir"}

@@ -12,7 +12,9 @@ from typing import Self
 
 from ulid import ULID
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.events import Event, event_batch
+from ensign_core.broker.grants import Grants
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
@@ -20,7 +22,14 @@ from ensign_core.broker.reader import Reader, Start
 from ensign_core.broker.vault import Vault, about_policy, record_key
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, KmsProvider, default_key_file
+from ensign_core.crypto import (
+    FileProvider,
+    Identity,
+    KeyProvider,
+    KeyRing,
+    KmsProvider,
+    default_key_file,
+)
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
@@ -60,6 +69,8 @@ class Broker:
         self._lock = threading.Lock()
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
+        self.grants = Grants(vault, self._find)
+        """Who may read what."""
         self.pipelines = Pipelines(vault, self.offset)
         """What is kept for pipelines."""
         self.notice = notice
@@ -67,11 +78,17 @@ class Broker:
 
     @classmethod
     def open(
-        cls, path: str | Path, keys: KeyProvider | None = None, *, create: bool = True
+        cls,
+        path: str | Path,
+        keys: KeyProvider | None = None,
+        *,
+        create: bool = True,
+        identity: Identity | None = None,
     ) -> Self:
         """Open the broker in the folder ``path``, with the key in ``PATH.keys`` unless ``keys``
         says otherwise. Both are made at first use, unless ``create`` is false: then
-        ``broker.not_found``. Raises ``key.missing`` and ``key.wrong`` before touching anything."""
+        ``broker.not_found``. What is client-sealed is read with the ``identity`` of a reader.
+        Raises ``key.missing`` and ``key.wrong`` before touching anything."""
         folder = Path(path)
         provider = keys or FileProvider(default_key_file(folder))
         if not create and not (folder / "ensign.db").exists():
@@ -98,7 +115,7 @@ class Broker:
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."
             )
-        return cls(engine, Vault(engine, ring), notice)
+        return cls(engine, Vault(engine, ring, identity), notice)
 
     def close(self) -> None:
         self._engine.close()
@@ -128,7 +145,7 @@ class Broker:
                     for name, offsets in groups.items()
                     if topic.topic_id in offsets
                 },
-                topic.content_bytes, topic.duplicates, self._policy(topic),
+                topic.content_bytes, topic.duplicates, self._vault.policy(topic),
             )
             for topic in topics
         ]  # fmt: skip
@@ -140,21 +157,28 @@ class Broker:
         raise unknown_topic(name)
 
     def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
-        """Make an empty topic, or leave the one of that name as it is."""
+        """Make an empty topic, or leave the one of that name as it is. Raises
+        ``topic.sealing_differs`` if that is sealed in another way than ``policy`` says."""
         check_topic_name(name)
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
-        return self.topic(name)
+        made = self.topic(name)
+        if policy is not None and made.policy.sealing != policy.sealing:
+            raise EnsignError(
+                "topic.sealing_differs",
+                f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
+                "Give another name: a topic is sealed for ever as it was when it was made.",
+            )
+        return made
 
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
             return self._records.box(policy.encode(), about_policy(topic_id))
 
-    def _policy(self, topic: Topic) -> TopicPolicy:
-        if topic.policy is None:
-            return TopicPolicy()
-        about = about_policy(topic.topic_id)
-        return TopicPolicy.decode(self._vault.keys.open_record(topic.policy, about))
+    def client_sealed(self, topics: Iterable[str]) -> bool:
+        """Whether any of the topics is client-sealed; one that there is not yet is not."""
+        ids = self._engine.topic_ids(list(topics))
+        return bool(self._vault.client_sealed({key: name for name, key in ids.items()}))
 
     def archive_topic(self, name: str) -> None:
         """Let a topic take no more events: appends are refused with ``topic.archived``."""
@@ -186,14 +210,24 @@ class Broker:
         return first + len(batch) - 1
 
     def reader(
-        self, topics: Sequence[str], start: Start = "start", group: str | None = None
+        self,
+        topics: Sequence[str],
+        start: Start = "start",
+        group: str | None = None,
+        *,
+        as_reader: str | None = None,
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. Raises ``topic.unknown``."""
+        ``start``. With ``as_reader``, the name of whom it is for, what the reader has no grant for
+        is refused, now and when a grant is taken away. Without, all is read that the project's key
+        opens: whoever holds it could do so anyhow. Raises ``topic.unknown``, ``topic.not_granted``
+        and, for what is client-sealed, ``topic.client_sealed`` without an identity."""
         ids = {self._find(name).topic_id: name for name in topics}
+        access = Access(self._vault, as_reader)
+        access.check(ids)
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__)
+        return Reader(self._vault, lambda: ids, starts.__getitem__, access)
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -222,9 +256,10 @@ class Broker:
         ids = self._engine.topic_ids(list(offsets))
         self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
 
-    def lookup(self) -> Lookup:
-        """What finds single events, for the calling thread."""
-        return Lookup(self._vault)
+    def lookup(self, as_reader: str | None = None) -> Lookup:
+        """What finds single events, for the calling thread; of what the reader may read, if
+        ``as_reader`` names one."""
+        return Lookup(self._vault, Access(self._vault, as_reader))
 
 
 def check_topic_name(name: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Self
 
+from ensign_core.broker.access import LOOK_AGAIN_S, Access
 from ensign_core.broker.vault import Vault
 from ensign_core.change import Batch, Offset
 from ensign_core.engine import Bell, Stored
@@ -28,7 +29,7 @@ class Reader:
 
     ``topics`` says which topics to read, as topic id to name, and is asked again when new frames
     arrive and now and then, so that topics made later are read too; ``start`` gives the offset of
-    a topic's first event to read.
+    a topic's first event to read. Making one and `fetch` raise what ``access`` does.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Reader:
         vault: Vault,
         topics: Callable[[], Mapping[bytes, str]],
         start: Callable[[bytes], Offset],
+        access: Access | None = None,
     ) -> None:
         self._vault = vault
+        self._access = access or Access(vault)
         self._list = topics
         self._start = start
         self._names: dict[bytes, str] = {}
@@ -49,6 +52,7 @@ class Reader:
         self._woken = False
         self._bell: Bell = vault.engine.bell()
         self._look()
+        self._access.check(self._names)
 
     def _look(self) -> bool:
         """Take up topics that have come since; the first frames of one may lie before what was
@@ -85,6 +89,7 @@ class Reader:
         raises when all before it have been returned, and again until the reader is closed."""
         deadline = time.monotonic() + timeout_s
         while True:
+            self._access.check(self._names)
             looked = self._looked
             stored = self._vault.engine.frames(self._names, self._after, bytes_max)
             if self._look():
@@ -99,7 +104,8 @@ class Reader:
                 if remaining <= 0 or self._woken:
                     self._woken = False
                     return []
-                self._bell.wait(min(remaining, LOOK_AGAIN_S_MAX))
+                again_s = LOOK_AGAIN_S if self._access.limited else LOOK_AGAIN_S_MAX
+                self._bell.wait(min(remaining, again_s))
 
     def _open_all(self, stored: Sequence[Stored]) -> list[Batch]:
         batches: list[Batch] = []

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ensign_core.cli import dead_letters, pipelines, snapshot, topics
+from ensign_core.cli import dead_letters, grants, pipelines, snapshot, topics
 from ensign_core.cli.demo import demo
 from ensign_core.cli.output import (
     EXIT_FAILED,
@@ -37,6 +37,7 @@ app.command()(pipelines.drop)
 app.command()(topics.read)
 app.command()(topics.publish)
 app.add_typer(topics.app, name="topics")
+app.add_typer(grants.app, name="grants")
 app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(dead_letters.app, name="dead-letters")
 

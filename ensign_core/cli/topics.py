@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from ensign_core.broker import Broker, Event, TopicInfo
+from ensign_core.broker import Broker, Event, TopicInfo, TopicPolicy
 from ensign_core.cli.options import (
     ConfigOption,
+    IdentityOption,
     JsonOption,
     KeysOption,
     PathOption,
@@ -43,6 +44,7 @@ def as_dict(topic: TopicInfo) -> dict[str, Any]:
             for name, offset in sorted(topic.groups.items())
         ],
         "state": topic.state,
+        "sealing": topic.policy.sealing,
     }
 
 
@@ -107,13 +109,21 @@ def show_topic(
 @app.command("create")
 def create_topic(
     topic: TopicArgument,
+    sealing: Annotated[
+        Literal["server", "client"] | None,
+        typer.Option(
+            "--sealing",
+            help="server: whoever has the project's key reads it; client: only readers that have "
+            "a grant. For ever. Default: server.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
     """Make an empty topic; one that exists stays as it is."""
     with open_broker(config, path, keys, create=True) as broker:
-        broker.create_topic(topic)
+        broker.create_topic(topic, TopicPolicy(sealing=sealing) if sealing else None)
 
 
 @app.command("delete")
@@ -140,6 +150,10 @@ def read(
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
     most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    identity: IdentityOption = None,
+    as_reader: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Read what this reader may read.")
+    ] = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
@@ -147,8 +161,8 @@ def read(
     """Print the events of a topic, one per line."""
     lines = formatter(form)
     begin = parse_start(start)
-    with open_broker(config, path, keys) as broker:
-        reader = broker.reader([topic], begin)
+    with open_broker(config, path, keys, identity=identity) as broker:
+        reader = broker.reader([topic], begin, as_reader=as_reader)
         left = most if most is not None else sys.maxsize
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)

@@ -137,6 +137,11 @@ class BrokerConfig(_Section):
         description="Where the key that seals the data comes from. Default: the file `PATH.keys` "
         "beside the folder.",
     )
+    identity: Path | None = Field(
+        None,
+        description="The file with a reader's identity, as `ensign grants identity` makes it, with "
+        "which sinks read client-sealed topics. Default: none, and they cannot.",
+    )
 
 
 class MetricsConfig(_Section):

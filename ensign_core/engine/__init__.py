@@ -164,8 +164,56 @@ class Keys(Protocol):
     def stored(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
         """The keys of these topics, or all, oldest first."""
 
+    def key(self, key_id: bytes) -> DataKey | None:
+        """One key, whichever topic it is of."""
+
     def add(self, keys: Sequence[DataKey]) -> list[DataKey]:
         """Keep the first key of each topic; returns the active ones, which may be another's."""
+
+
+class Grant(NamedTuple):
+    """What a reader may do: read the topic if ``granted``, else no more. ``created`` is in µs;
+    without a public key nobody can seal for the reader."""
+
+    topic_id: bytes
+    reader: str
+    public_key: str | None
+    created: int
+    granted: bool
+
+
+class Grants(Protocol):
+    """Who may read which topics, and the data keys that are sealed for readers."""
+
+    def of(self, topic_ids: Iterable[bytes]) -> list[Grant]:
+        """Those of these topics, taken away ones too, by reader."""
+
+    def public_key(self, reader: str) -> str | None:
+        """The public key that is known of a reader."""
+
+    def add(self, grant: Grant, boxes: Mapping[bytes, bytes], giver: str | None = None) -> None:
+        """Let a reader read, with the public key given if it is not None. A topic's active
+        client-sealed keys are retired if the reader could not read it, so the next one is sealed
+        for the reader too. ``boxes`` are past keys by id, sealed for the reader. Raises
+        StaleWriteError unless these are all that the reader with the public key ``giver`` has, and
+        ``reader.key_taken`` and ``reader.key_differs``."""
+
+    def remove(self, topic_id: bytes, reader: str) -> bool:
+        """Let a reader read no more: what was sealed for the reader is destroyed and the topic's
+        active client-sealed keys are retired. Whether there was such a grant."""
+
+    def add_key(self, key: DataKey, boxes: Mapping[str, bytes]) -> None:
+        """Keep a client-sealed key, sealed for each public key. Raises StaleWriteError unless these
+        are those of all that may read the topic."""
+
+    def boxes(
+        self, public_key: str, topic_id: bytes, key_id: bytes | None = None
+    ) -> dict[bytes, bytes]:
+        """The keys of a topic, or the one of them, that are sealed for a reader, by id."""
+
+    def readable_from(self, public_key: str, topic_id: bytes, offset: Offset) -> Offset:
+        """Where behind ``offset`` the first frame begins whose key is sealed for a reader; the
+        topic's end if none is."""
 
 
 class Letters(Protocol):
@@ -196,6 +244,7 @@ class Engine(Protocol):
     pipelines: Pipelines
     groups: Groups
     keys: Keys
+    grants: Grants
     letters: Letters
 
     def meta(self) -> Mapping[str, bytes]: ...

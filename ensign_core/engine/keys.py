@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from ensign_core.crypto import DataKey
 from ensign_core.engine.database import Database
+
+_COLUMNS = "id, topic, wrapped, created, state, sealing"
 
 
 class KeyStore:
@@ -24,18 +27,27 @@ class KeyStore:
         return [
             DataKey(*row)
             for row in self._database.rows(
-                "SELECT id, topic, wrapped, created, state FROM keys.data_keys "  # noqa: S608
+                f"SELECT {_COLUMNS} FROM keys.data_keys "  # noqa: S608
                 f"{chosen}ORDER BY created",
                 *([] if marks is None else [marks]),
             )
         ]
 
+    def key(self, key_id: bytes) -> DataKey | None:
+        sql = f"SELECT {_COLUMNS} FROM keys.data_keys WHERE id = ?"  # noqa: S608
+        for row in self._database.rows(sql, key_id):
+            return DataKey(*row)
+        return None
+
     def add(self, keys: Sequence[DataKey]) -> list[DataKey]:
         with self._database.transaction() as db:
             db.executemany(
-                "INSERT OR IGNORE INTO keys.data_keys VALUES (?, ?, ?, ?, ?)",
-                [(k.key_id, k.topic_id, k.wrapped, k.created, k.state) for k in keys],
+                f"INSERT OR IGNORE INTO keys.data_keys ({_COLUMNS}) "  # noqa: S608
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                map(astuple, keys),
             )
         found = self.stored([key.topic_id for key in keys])
-        active = {key.topic_id: key for key in found if key.state == "active"}
+        active = {
+            key.topic_id: key for key in found if (key.state, key.sealing) == ("active", "server")
+        }
         return [active[key.topic_id] for key in keys]

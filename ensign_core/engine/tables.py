@@ -7,6 +7,11 @@ sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of
 letters that are done with, by an operator's word or because they were replayed: a topic itself only
 grows. ``replays`` are those that were to be replayed and are not done with: whether that is asked
 for now, of which part of the pipeline, and how often it failed, the last time for which error.
+
+Grants lie with the keys, since a commit over both databases may reach one of them only when the
+machine stops in its midst. A grant that was taken away stays as a row that is not ``granted``: its
+topic does not become everybody's again. ``reader_keys`` are data keys of client-sealed topics, each
+sealed for one reader.
 """
 
 TABLES_VERSION = 4
@@ -19,6 +24,7 @@ COLUMNS = {
         "policy": "BLOB",
     },
     "held": {"content_bytes": "INTEGER NOT NULL DEFAULT 0"},
+    "data_keys": {"sealing": "TEXT NOT NULL DEFAULT 'server'"},
 }
 """Columns that tables of an earlier version lack."""
 
@@ -98,8 +104,30 @@ CREATE TABLE IF NOT EXISTS keys.data_keys (
     topic BLOB NOT NULL,
     wrapped BLOB NOT NULL,
     created INTEGER NOT NULL,
-    state TEXT NOT NULL
+    state TEXT NOT NULL,
+    sealing TEXT NOT NULL DEFAULT 'server'
 ) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS keys.one_active ON data_keys (topic) WHERE state = 'active';
 CREATE INDEX IF NOT EXISTS keys.by_topic ON data_keys (topic);
+CREATE TABLE IF NOT EXISTS keys.readers (name TEXT PRIMARY KEY, public_key TEXT UNIQUE) STRICT;
+CREATE TABLE IF NOT EXISTS keys.grants (
+    topic BLOB NOT NULL,
+    reader TEXT NOT NULL REFERENCES readers (name),
+    created INTEGER NOT NULL,
+    granted INTEGER NOT NULL,
+    PRIMARY KEY (topic, reader)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys.reader_keys (
+    key_id BLOB NOT NULL REFERENCES data_keys (id) ON DELETE CASCADE,
+    reader TEXT NOT NULL REFERENCES readers (name),
+    wrapped BLOB NOT NULL,
+    PRIMARY KEY (key_id, reader)
+) STRICT, WITHOUT ROWID;
 """
+
+INDEXES = """
+DROP INDEX IF EXISTS keys.one_active;
+CREATE UNIQUE INDEX IF NOT EXISTS keys.one_active_of_server ON data_keys (topic)
+    WHERE state = 'active' AND sealing = 'server';
+"""
+"""What takes columns that an earlier version lacked. Of a client-sealed topic each process that
+writes has an active key of its own, since none can unwrap another's."""

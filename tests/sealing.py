@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ class Readers:
         """All data of a topic, as one of them reads it in a process that has just begun."""
         with self.open(name) as broker, broker.reader([topic], start) as reader:
             return drained(reader.fetch)
+
+
+@contextmanager
+def sealed_topic(readers: Readers) -> Iterator[Broker]:
+    """A broker without an identity, with a client-sealed topic that alice may read."""
+    with readers.open(None) as broker:
+        broker.create_topic("t", CLIENT)
+        broker.grants.add("t", "alice", readers.public("alice"))
+        yield broker
 
 
 def drained(fetch: object) -> list[str]:

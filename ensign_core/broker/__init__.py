@@ -15,6 +15,7 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import Event
 from ensign_core.broker.grants import Granted, Grants
+from ensign_core.broker.keys import KeyInfo, Keys
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
@@ -22,6 +23,6 @@ from ensign_core.broker.reader import Reader
 from ensign_core.broker.writer import Writer
 
 __all__ = [
-    "Broker", "Deduplication", "Event", "Granted", "Grants", "Letters", "Lookup", "Pipelines",
-    "Reader", "Retention", "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
+    "Broker", "Deduplication", "Event", "Granted", "Grants", "KeyInfo", "Keys", "Letters", "Lookup",
+    "Pipelines", "Reader", "Retention", "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
 ]  # fmt: skip

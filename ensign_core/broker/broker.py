@@ -13,29 +13,23 @@ from typing import Self
 from ulid import ULID
 
 from ensign_core.broker.access import Access
+from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.events import Event, event_batch
 from ensign_core.broker.grants import Grants
+from ensign_core.broker.keys import Keys
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start
-from ensign_core.broker.vault import Vault, about_policy, record_key
+from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import (
-    FileProvider,
-    Identity,
-    KeyProvider,
-    KeyRing,
-    KmsProvider,
-    default_key_file,
-)
+from ensign_core.crypto import FileProvider, Identity, KeyProvider, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
 TOPIC_BYTES_MAX = 512
-_CHECK = "kek"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,10 +63,12 @@ class Broker:
         self._lock = threading.Lock()
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
-        self.grants = Grants(vault, self._find)
+        self.grants = Grants(vault, self._find, self.audit)
         """Who may read what."""
-        self.pipelines = Pipelines(vault, self.offset)
+        self.pipelines = Pipelines(vault, self.offset, self.audit)
         """What is kept for pipelines."""
+        self.keys = Keys(vault, self._find, self.publish)
+        """The life of the data keys."""
         self.notice = notice
         """What to tell the user after the first use: where the new key lies."""
 
@@ -100,12 +96,9 @@ class Broker:
             )
         engine = SqliteEngine(folder)
         try:
-            check = engine.meta().get(_CHECK)
-            ring = KeyRing(provider, create=check is None, check=check)
-            if check is None:
-                engine.set_meta({_CHECK: ring.check, "project": bytes(ULID())})
-                ring.verify(engine.meta()[_CHECK], provider.describe())
-            ring.use_records(record_key(engine, ring, fresh=check is None))
+            ring = unlocked(engine, provider)
+            if "project" not in engine.meta():
+                engine.set_meta({"project": bytes(ULID())})
         except BaseException:
             engine.close()
             raise
@@ -215,19 +208,23 @@ class Broker:
         start: Start = "start",
         group: str | None = None,
         *,
+        skip_revoked: bool = False,
         as_reader: str | None = None,
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. With ``as_reader``, the name of whom it is for, what the reader has no grant for
-        is refused, now and when a grant is taken away. Without, all is read that the project's key
-        opens: whoever holds it could do so anyhow. Raises ``topic.unknown``, ``topic.not_granted``
-        and, for what is client-sealed, ``topic.client_sealed`` without an identity."""
+        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. With
+        ``as_reader``, the name of whom it is for, what the reader has no grant for is refused, now
+        and when a grant is taken away. Without, all is read that the project's key opens: whoever
+        holds it could do so anyhow. Raises ``topic.unknown``, ``topic.not_granted`` and, for what
+        is client-sealed, ``topic.client_sealed`` without an identity."""
         ids = {self._find(name).topic_id: name for name in topics}
-        access = Access(self._vault, as_reader)
+        access = self._access(as_reader)
         access.check(ids)
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__, access)
+        return Reader(
+            self._vault, lambda: ids, starts.__getitem__, access, skip_revoked=skip_revoked
+        )
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -256,10 +253,17 @@ class Broker:
         ids = self._engine.topic_ids(list(offsets))
         self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
 
+    def audit(self, kind: str, **fields: str) -> None:
+        """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
+        self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
+
     def lookup(self, as_reader: str | None = None) -> Lookup:
         """What finds single events, for the calling thread; of what the reader may read, if
         ``as_reader`` names one."""
-        return Lookup(self._vault, Access(self._vault, as_reader))
+        return Lookup(self._vault, self._access(as_reader))
+
+    def _access(self, as_reader: str | None) -> Access:
+        return Access(self._vault, as_reader, self.audit)
 
 
 def check_topic_name(name: str) -> None:

@@ -25,7 +25,7 @@ class ClientKeys:
         self._made: dict[bytes, ClientKey] = {}
         self._lock = threading.Lock()
 
-    def target(self, topic_id: bytes, topic: str) -> tuple[DataKey, Sealer]:
+    def sealer(self, topic_id: bytes, topic: str) -> tuple[DataKey, Sealer]:
         """What new frames of a topic are sealed with. Raises ``grants.none``."""
         with self._lock:
             made = self._made.get(topic_id)

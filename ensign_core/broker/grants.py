@@ -31,11 +31,15 @@ class Grants:
 
     On a client-sealed topic a grant is a key: whoever writes seals for the readers that have one.
     On another the broker enforces it, on readers that say who they are: a topic that never had a
-    grant is open to all of them, any other to those that have one.
+    grant is open to all of them, any other to those that have one. What changes is noted in the
+    audit.
     """
 
-    def __init__(self, vault: Vault, find: Callable[[str], Topic]) -> None:
+    def __init__(
+        self, vault: Vault, find: Callable[[str], Topic], audit: Callable[..., None]
+    ) -> None:
         self._vault = vault
+        self._audit = audit
         self._grants = vault.engine.grants
         self._find = find
 
@@ -54,11 +58,8 @@ class Grants:
         if public_key is not None:
             public_key = public_text(parse_public(public_key))
         client = found.topic_id in self._vault.client_sealed({found.topic_id: topic})
-        if not client:
-            self._grants.add(Grant(found.topic_id, reader, public_key, now_us(), True), {})
-            return
         public_key = public_key or self._grants.public_key(reader)
-        if public_key is None:
+        if client and public_key is None:
             raise EnsignError(
                 "reader.key_missing",
                 f"The topic {topic} is client-sealed, and no public key of {reader} is known.",
@@ -67,16 +68,16 @@ class Grants:
         grant = Grant(found.topic_id, reader, public_key, now_us(), True)
         for _ in range(GRANTS_TRIES_MAX):
             try:
-                if past:
-                    self._add_with_past(grant, topic)
-                else:
-                    self._grants.add(grant, {})
+                fresh = self._add_with_past(grant, topic) if past else self._grants.add(grant, {})
             except StaleWriteError:
                 continue
+            if fresh or past:
+                fields = {"past": "true"} if past else {}
+                self._audit("grant.added", topic=topic, reader=reader, **fields)
             return
         raise changing(topic)
 
-    def _add_with_past(self, grant: Grant, topic: str) -> None:
+    def _add_with_past(self, grant: Grant, topic: str) -> bool:
         identity = self._vault.client_keys.identity
         if identity is None:
             raise client_sealed(topic)
@@ -93,7 +94,7 @@ class Grants:
                 "Let somebody who can read the topic run the command.",
             )
         boxes = self._vault.client_keys.past(grant.topic_id, grant.public_key)
-        self._grants.add(grant, boxes, identity.public)
+        return self._grants.add(grant, boxes, identity.public)
 
     def remove(self, topic: str, reader: str) -> None:
         """Let a reader read a topic no more: open readers of it end within a second, and on a
@@ -105,6 +106,8 @@ class Grants:
                 f"The reader {reader} has no grant for the topic {topic}.",
                 f"See who has: ensign grants list {topic}",
             )
+        self._vault.look()
+        self._audit("grant.removed", topic=topic, reader=reader)
 
     def list(self, topic: str) -> list[Granted]:
         """Who may read a topic, by name. Raises ``topic.unknown``."""

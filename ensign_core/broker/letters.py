@@ -109,21 +109,29 @@ class _Frame(NamedTuple):
         return batch.topic == topic and batch.offset <= offset < batch.next_offset
 
 
+_NONE = _Frame(Batch(), b"", 0)
+
+
 class Lookup:
     """Finds single events. It keeps the last frame that it opened, since those looked up one after
-    another mostly lie together: use it for a while, and by one thread."""
+    another mostly lie together, until some key is revoked: use it for a while, and by one
+    thread."""
 
     def __init__(self, vault: Vault, access: Access) -> None:
         self._vault = vault
         self._access = access
-        self._last = _Frame(Batch(), b"", 0)
+        self._last = _NONE
+        self._revocations = 0
 
     def event(self, topic: str, offset: Offset, known_us: int | None = None) -> Batch | None:
         """The event as a batch of its own; None if the topic has none at this offset, or if it is
         another topic than had this name at ``known_us``, since it was made later. Raises what
         `Access.check` does."""
-        if not self._last.holds(topic, offset):
+        revocations = self._vault.revocations()
+        if revocations != self._revocations or not self._last.holds(topic, offset):
+            self._last = _NONE
             self._last = self._open(topic, offset)
+            self._revocations = revocations
         batch, topic_id, made_us = self._last
         if not self._last.holds(topic, offset) or (known_us is not None and made_us > known_us):
             return None
@@ -136,7 +144,7 @@ class Lookup:
         topic_id = engine.topic_ids([topic]).get(topic)
         sequence = None if topic_id is None else engine.sequence_at(topic_id, offset)
         if topic_id is None or sequence is None:
-            return _Frame(Batch(), b"", 0)
+            return _NONE
         self._access.check({topic_id: topic})
         (stored,) = engine.frames([topic_id], sequence - 1, 0)
         made_us = ULID.from_bytes(topic_id).milliseconds * 1000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from ulid import ULID
 
@@ -13,32 +13,69 @@ from ensign_core import frame
 from ensign_core.broker.client_keys import ClientKeys
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.change import Batch, Column, Schema
-from ensign_core.crypto import PROJECT, DataKey, Identity, KeyRing, Opener, Sealer
-from ensign_core.engine import Engine, Stored, Topic
+from ensign_core.crypto import PROJECT, DataKey, Identity, KeyProvider, KeyRing, Opener, Sealer
+from ensign_core.crypto.keyring import revoked
+from ensign_core.engine import Engine, StaleKekError, Stored, Topic
 from ensign_core.errors import EnsignError
 
 SCHEMAS_MAX = 16_384
 """Schemas that are remembered. A table has few; each record of JSON may have its own."""
 
+REVOKED_LOOK_S = 0.5
+"""How long it takes at most until a revocation by another process is noticed."""
 
-class Target(NamedTuple):
-    """What a writer seals frames of a topic with, in a session of its own."""
+KEK_TRIES_MAX = 5
+"""How often a KEK is looked for anew that is being rotated meanwhile."""
 
-    key: DataKey
-    sealer: Sealer
+_Made = TypeVar("_Made")
 
 
 class Vault:
     """Opens frames, schemas and positions. Shared between threads: what its caches have lost is
-    looked up, or stored where it lies already, once more."""
+    looked up, or stored where it lies already, once more. ``keys`` is another ring after the KEK
+    was rotated; both seal and open the same records."""
 
     def __init__(self, engine: Engine, keys: KeyRing, identity: Identity | None = None) -> None:
         self.engine = engine
         self.keys = keys
         self.client_keys = ClientKeys(engine.keys, engine.grants, identity)
         self._sealing: dict[bytes, str] = {}
-        self._openers: dict[bytes, Opener] = {}
+        self._openers: dict[bytes, Opener | None] = {}
+        self._revocations = 0
+        self._looked_at = float("-inf")
         self._schemas: dict[int, Schema] = {}
+
+    def revocations(self) -> int:
+        """How many revocations are known of, as of a look that is `REVOKED_LOOK_S` old at most.
+        What holds anything of a frame in the open lets it go when the number has changed."""
+        now = time.monotonic()
+        if now - self._looked_at >= REVOKED_LOOK_S:
+            count = self.engine.keys.revocations()
+            if count != self._revocations:
+                # Not cleared: who is just looking a key up puts it into the old one.
+                self._openers = {}
+                self._revocations = count
+            self._looked_at = now
+        return self._revocations
+
+    def look(self) -> None:
+        """Notice revocations at the next use, without waiting."""
+        self._looked_at = float("-inf")
+
+    def under_kek(self, work: Callable[[KeyRing], _Made]) -> _Made:
+        """Do ``work`` that wraps or unwraps data keys and raises StaleKekError where the ring is
+        not the one that they are wrapped under: once more then, with the ring that is. Raises
+        ``key.kek_rotated`` if this process cannot get the KEK."""
+        for _ in range(KEK_TRIES_MAX):
+            ring = self.keys
+            try:
+                return work(ring)
+            except StaleKekError:
+                try:
+                    self.keys = unlocked(self.engine, ring.provider)
+                except EnsignError as error:
+                    raise _kek_rotated(error, ring.provider) from None
+        raise _rotating()
 
     def open_frame(self, stored: Stored, topic: str) -> Batch:
         """The batch that a stored frame holds. Errors name the topic and the offsets concerned."""
@@ -46,9 +83,7 @@ class Vault:
             header, clear, sealed = frame.parse(stored.frame)
             if (header.topic_id, header.events) != (stored.topic_id, stored.events):
                 raise frame.damaged("does not belong where it lies")
-            opener = self._openers.get(header.key_id)
-            if opener is None:
-                opener = self._openers[header.key_id] = self._opener(header.key_id, stored)
+            opener = self._opener(header.key_id, stored.topic_id)
             packed = opener.open(header.session, header.counter, sealed, clear)
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
@@ -62,47 +97,62 @@ class Vault:
         batch.topic = topic
         return batch
 
-    def _opener(self, key_id: bytes, stored: Stored) -> Opener:
-        key = self.engine.keys.key(key_id)
-        if key is None or key.topic_id != stored.topic_id:
+    def _opener(self, key_id: bytes, topic_id: bytes) -> Opener:
+        self.revocations()
+        openers = self._openers
+        if key_id not in openers:
+            openers[key_id] = self.under_kek(lambda ring: self._unwrapped(ring, key_id, topic_id))
+        opener = openers[key_id]
+        if opener is None:
+            raise revoked(key_id)
+        return opener
+
+    def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | None:
+        key = self.engine.keys.key(key_id, ring.check)
+        if key is None or key.topic_id != topic_id:
             raise EnsignError(
                 "key.missing",
                 f"The data key {key_id.hex()} is not in keys.db.",
                 "Restore keys.db from a backup; without the key these events cannot be read.",
             )
-        if key.sealing == "client" and key.state != "revoked":
-            return self.client_keys.opener(key)
-        return self.keys.frame_opener(key)
+        if key.state == "revoked":
+            return None
+        client = key.sealing == "client"
+        return self.client_keys.opener(key) if client else ring.frame_opener(key)
 
-    def targets(self, topics: Sequence[str]) -> dict[str, Target]:
-        """What new frames of each topic are sealed with; keys are made for those that have none. A
-        topic that there is not yet gets an id, which the key names. Raises ``grants.none``."""
+    def sealers(self, topics: Sequence[str]) -> dict[str, tuple[DataKey, Sealer]]:
+        """The key that new frames of each topic are sealed under, made for those that have none,
+        with a session under it; a topic that there is not yet gets an id, which the key names.
+        Raises ``grants.none``."""
         ids = self.engine.topic_ids(topics)
         named = {name: ids.get(name) or bytes(ULID()) for name in topics}
-        client = self.client_sealed({topic_id: name for name, topic_id in named.items()})
+        client = self.client_sealed({topic_id: name for name, topic_id in ids.items()})
         found = {
-            name: Target(*self.client_keys.target(topic_id, name))
+            name: self.client_keys.sealer(topic_id, name)
             for name, topic_id in named.items()
             if topic_id in client
         }
-        keys = self._active_keys({id_ for id_ in named.values() if id_ not in client})
-        for name, topic_id in named.items():
-            if topic_id in keys:
-                key = keys[topic_id]
-                found[name] = Target(key, self.keys.frame_sealer(key))
-        return found
+        others = {name: topic_id for name, topic_id in named.items() if name not in found}
+        return found | self.under_kek(
+            lambda ring: {
+                name: (key, ring.frame_sealer(key))
+                for name, key in self._active_keys(ring, others).items()
+            }
+        )
 
-    def _active_keys(self, topic_ids: Collection[bytes]) -> dict[bytes, DataKey]:
-        found = self.engine.keys.stored(list(topic_ids)) if topic_ids else []
+    def _active_keys(self, ring: KeyRing, named: Mapping[str, bytes]) -> dict[str, DataKey]:
+        ids = list(named.values())
+        found = self.engine.keys.stored(ids, ring.check) if ids else []
         active = {key.topic_id: key for key in found if key.state == "active"}
         fresh = [
-            self.keys.new_data_key(topic_id, now_us())
-            for topic_id in topic_ids
+            ring.new_data_key(topic_id, now_us())
+            for topic_id in named.values()
             if topic_id not in active
         ]
         if fresh:
-            active.update((key.topic_id, key) for key in self.engine.keys.add(fresh))
-        return active
+            made = self.engine.keys.add(fresh, ring.check)
+            active.update((key.topic_id, key) for key in made)
+        return {name: active[topic_id] for name, topic_id in named.items()}
 
     def policy(self, topic: Topic) -> TopicPolicy:
         """A topic's policy, opened."""
@@ -144,11 +194,51 @@ class Vault:
 def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
     """The stored key of a project's records, put there at its first use: a ``fresh`` project's own,
     or what the records of an older one are sealed under already."""
-    for key in engine.keys.stored([PROJECT]):
+    for key in engine.keys.stored([PROJECT], ring.check):
         return key
     make = ring.new_record_key if fresh else ring.legacy_record_key
-    (kept,) = engine.keys.add([make(now_us())])
+    (kept,) = engine.keys.add([make(now_us())], ring.check)
     return kept
+
+
+def unlocked(engine: Engine, provider: KeyProvider) -> KeyRing:
+    """The ring of a project, a new one's if nothing is sealed yet, ready for its records. Another
+    process may rotate the KEK meanwhile. Raises what `KeyRing` does."""
+    for _ in range(KEK_TRIES_MAX):
+        # Where projects kept the check that were made before KEKs could be rotated.
+        known = engine.keys.check() or engine.meta().get("kek", b"")
+        try:
+            ring = KeyRing(provider, create=not known, check=known or None)
+            engine.keys.begin(ring.check)
+            ring.use_records(record_key(engine, ring, fresh=not known))
+        except StaleKekError:
+            continue
+        except EnsignError:
+            if engine.keys.check() in (known, b""):
+                raise
+        else:
+            return ring
+    raise _rotating()
+
+
+def _rotating() -> EnsignError:
+    return EnsignError(
+        "engine.busy",
+        "The key-encryption key was rotated again and again meanwhile.",
+        "See what runs `ensign keys rotate --master`; the pipeline tries again by itself.",
+    )
+
+
+def _kek_rotated(error: EnsignError, provider: KeyProvider) -> EnsignError:
+    """What an error means to a process that had the right KEK when it began."""
+    if error.code not in ("key.wrong", "key.missing"):
+        return error
+    return EnsignError(
+        "key.kek_rotated",
+        "The key-encryption key was rotated, and the one that is in use now is not in "
+        f"{provider.describe()}.",
+        "Restart the worker with the new key.",
+    )
 
 
 def _about_schema(schema_id: int) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from ensign_core import frame
 from ensign_core.broker.vault import (
-    Target,
     Vault,
     about_kept,
     about_position,
@@ -16,12 +16,18 @@ from ensign_core.broker.vault import (
     now_us,
 )
 from ensign_core.change import Batch, Offset, Position, Stage
+from ensign_core.crypto import DataKey, Sealer
 from ensign_core.engine import Beside, Epoch, StaleWriteError, Write
 from ensign_core.errors import EnsignError
 
 STALE_TRIES_MAX = 5
 
 _committed_at = attrgetter("tx.committed_at")
+
+
+class _Target(NamedTuple):
+    key: DataKey
+    sealer: Sealer
 
 
 class Writer:
@@ -35,7 +41,7 @@ class Writer:
         self._vault = vault
         self._epoch: Epoch | None = vault.engine.pipelines.claim(pipeline) if pipeline else None
         self._records = vault.keys.record_sealer()
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[str, _Target] = {}
 
     def append(
         self,
@@ -104,7 +110,8 @@ class Writer:
         """Begin a session for topics that this writer has not written to yet."""
         fresh = [topic for topic in topics if topic not in self._targets]
         if fresh:
-            self._targets.update(self._vault.targets(list(dict.fromkeys(fresh))))
+            found = self._vault.sealers(list(dict.fromkeys(fresh)))
+            self._targets.update((topic, _Target(*target)) for topic, target in found.items())
 
     def _seal(self, topic: str, batch: Batch, packed: bytes) -> Write:
         key, sealer = self._targets[topic]

@@ -150,6 +150,9 @@ def read(
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
     most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    skip_revoked: Annotated[
+        bool, typer.Option("--skip-revoked", help="Go on behind events whose key was revoked.")
+    ] = False,
     identity: IdentityOption = None,
     as_reader: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Read what this reader may read.")
@@ -162,10 +165,14 @@ def read(
     lines = formatter(form)
     begin = parse_start(start)
     with open_broker(config, path, keys, identity=identity) as broker:
-        reader = broker.reader([topic], begin, as_reader=as_reader)
+        reader = broker.reader([topic], begin, skip_revoked=skip_revoked, as_reader=as_reader)
         left = most if most is not None else sys.maxsize
+        skipped = 0
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
+            if reader.skipped > skipped:
+                notice(f"{reader.skipped - skipped} events were passed over: their key is revoked.")
+                skipped = reader.skipped
             if not batches and not follow:
                 return
             for batch in batches:

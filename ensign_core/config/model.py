@@ -188,6 +188,11 @@ class SinkEntry(_Section):
     transforms: tuple[AnyTransform, ...] = Field(
         (), description="Steps between the topic and this sink, in their order."
     )
+    skip_revoked: bool = Field(
+        False,
+        description="Go on behind events whose key was revoked. Otherwise the pipeline stops at "
+        "them with `key.revoked`.",
+    )
 
 
 class PipelineConfig(_Section):

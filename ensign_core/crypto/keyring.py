@@ -45,6 +45,8 @@ class KeyRing:
         """Take that of the provider's KEKs that ``check``, which is stored with the data, is of; in
         a new project, without one, the newest. ``create`` is for the provider. Raises ``key.wrong``
         and what the provider raises."""
+        self.provider = provider
+        """Where the KEK came from."""
         keks = provider.keys(create=create)
         kek = next((kek for kek in keks if check in (None, _check(kek))), keks[0])
         self._wrap = AESGCM(_derive(kek, b"wrap"))
@@ -136,7 +138,8 @@ def revoked(key_id: bytes) -> EnsignError:
     return EnsignError(
         "key.revoked",
         f"The data key {key_id.hex()} was revoked: what it sealed cannot be read any more.",
-        "Read on behind it with a later offset; the data is gone for ever, as was asked for.",
+        "The data is gone for ever, as was asked for: go on behind it with `--skip-revoked`, or "
+        "`skip_revoked: true` at a sink.",
     )
 
 

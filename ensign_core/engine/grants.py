@@ -12,6 +12,7 @@ from ensign_core.change import Offset
 from ensign_core.crypto import DataKey
 from ensign_core.engine import Grant, StaleWriteError
 from ensign_core.engine.database import Database
+from ensign_core.engine.keys import count_revocation, retire_client_keys
 from ensign_core.errors import EnsignError
 
 _BOXES = (
@@ -42,7 +43,7 @@ class GrantStore:
         rows = self._database.rows("SELECT public_key FROM keys.readers WHERE name = ?", reader)
         return rows[0][0] if rows else None
 
-    def add(self, grant: Grant, boxes: Mapping[bytes, bytes], giver: str | None = None) -> None:
+    def add(self, grant: Grant, boxes: Mapping[bytes, bytes], giver: str | None = None) -> bool:
         topic_id, reader, public_key, created, _ = grant
         with self._database.transaction() as db:
             db.execute("INSERT OR IGNORE INTO keys.readers (name) VALUES (?)", (reader,))
@@ -53,8 +54,9 @@ class GrantStore:
                 "SET created = ?3, granted = 1 WHERE granted = 0",
                 (topic_id, reader, created),
             )
-            if db.changes():
-                _retire(db, topic_id)
+            fresh = db.changes() > 0
+            if fresh:
+                retire_client_keys(db, topic_id)
             if giver is not None:
                 held = {key_id for key_id, _ in db.execute(_BOXES, (giver, topic_id))}
                 if held != boxes.keys():
@@ -63,6 +65,7 @@ class GrantStore:
                 "INSERT OR REPLACE INTO keys.reader_keys VALUES (?, ?, ?)",
                 [(key_id, reader, box) for key_id, box in boxes.items()],
             )
+        return fresh
 
     def remove(self, topic_id: bytes, reader: str) -> bool:
         with self._database.transaction() as db:
@@ -77,7 +80,9 @@ class GrantStore:
                 "AND key_id IN (SELECT id FROM keys.data_keys WHERE topic = ?)",
                 (reader, topic_id),
             )
-            _retire(db, topic_id)
+            retire_client_keys(db, topic_id)
+            count_revocation(db)
+        self._database.scrub_keys()
         return True
 
     def add_key(self, key: DataKey, boxes: Mapping[str, bytes]) -> None:
@@ -143,12 +148,3 @@ def _set_public_key(db: apsw.Connection, reader: str, public_key: str) -> None:
             "Remove the reader's grants first, or give the new key another reader's name.",
         )
     db.execute("UPDATE keys.readers SET public_key = ? WHERE name = ?", (public_key, reader))
-
-
-def _retire(db: apsw.Connection, topic_id: bytes) -> None:
-    """Make whoever writes seal under a new key from now on."""
-    db.execute(
-        "UPDATE keys.data_keys SET state = 'retired' "
-        "WHERE topic = ? AND sealing = 'client' AND state = 'active'",
-        (topic_id,),
-    )

@@ -7,6 +7,8 @@ sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of
 letters that are done with, by an operator's word or because they were replayed: a topic itself only
 grows. ``replays`` are those that were to be replayed and are not done with: whether that is asked
 for now, of which part of the pipeline, and how often it failed, the last time for which error.
+``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
+and how often a key was revoked, which tells holders of keys that they look again.
 
 Grants lie with the keys, since a commit over both databases may reach one of them only when the
 machine stops in its midst. A grant that was taken away stays as a row that is not ``granted``: its
@@ -108,6 +110,10 @@ CREATE TABLE IF NOT EXISTS keys.data_keys (
     sealing TEXT NOT NULL DEFAULT 'server'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS keys.by_topic ON data_keys (topic);
+CREATE TABLE IF NOT EXISTS keys.kek (
+    one INTEGER PRIMARY KEY CHECK (one = 1), value BLOB NOT NULL, revocations INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO keys.kek VALUES (1, x'', 0);
 CREATE TABLE IF NOT EXISTS keys.readers (name TEXT PRIMARY KEY, public_key TEXT UNIQUE) STRICT;
 CREATE TABLE IF NOT EXISTS keys.grants (
     topic BLOB NOT NULL,

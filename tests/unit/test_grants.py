@@ -3,6 +3,7 @@ they are."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -177,3 +178,43 @@ def test_a_database_of_an_earlier_version_takes_grants(tmp_path: Path) -> None:
         other.publish("t", events(3))
         assert len(broker.topic("t").key_ids) == 2
     assert readers.read("alice") == ["2", "3"]
+
+
+def test_what_changes_and_what_is_refused_is_in_the_audit(tmp_path: Path) -> None:
+    readers = Readers(tmp_path / "b", ["alice", "eve"])
+    with readers.open("eve") as broker:
+        broker.create_topic("plain")
+        broker.create_topic("t", CLIENT)
+        broker.grants.add("plain", "alice")
+        broker.grants.add("plain", "alice")
+        broker.grants.add("t", "alice", readers.public("alice"))
+        with readers.open("alice") as alice:
+            alice.grants.add("t", "bob", readers.public("eve"), past=True)
+        broker.grants.remove("t", "bob")
+        for _ in range(2):
+            assert refused(broker.reader, ["t"]).code == "topic.not_granted"
+        lookup = broker.lookup("eve")
+        broker.publish("plain", events(1))
+        for _ in range(2):
+            assert refused(lookup.event, "plain", 0).code == "topic.not_granted"
+    noted = [json.loads(line) for line in readers.read(None, "ensign.audit")]
+    assert all(one.pop("at").endswith("Z") for one in noted)
+    denied = {"kind": "access.denied", "topic": "t", "public_key": readers.public("eve")}
+    assert noted == [
+        {"kind": "grant.added", "topic": "plain", "reader": "alice"},
+        {"kind": "grant.added", "topic": "t", "reader": "alice"},
+        {"kind": "grant.added", "topic": "t", "reader": "bob", "past": "true"},
+        {"kind": "grant.removed", "topic": "t", "reader": "bob"},
+        denied,
+        denied,
+        {"kind": "access.denied", "topic": "plain", "reader": "eve"},
+    ]
+
+
+def test_what_was_refused_is_refused_again_at_once(broker: Broker) -> None:
+    broker.publish("t", events(1, 2))
+    with broker.reader(["t"], as_reader="alice") as reader:
+        broker.grants.add("t", "bob")
+        reader._access._again_at = 0.0
+        for _ in range(3):
+            assert refused(reader.fetch).code == "topic.not_granted"

@@ -1,4 +1,4 @@
-"""Access to client-sealed topics taken away: by grants, by keys, and while others read and write."""
+"""Access to client-sealed topics taken away: by grants and by keys, while others read and write."""
 
 from __future__ import annotations
 

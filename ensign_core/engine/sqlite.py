@@ -101,6 +101,7 @@ class SqliteEngine:
                 delete(db, number)
             for table in ("data_keys", "grants"):
                 db.execute(f"DELETE FROM keys.{table} WHERE topic = ?", (topic_id,))  # noqa: S608
+        self.database.scrub_keys()
 
     def append(
         self,

@@ -13,9 +13,18 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 """
 
 from ensign_core.broker.broker import Broker, TopicInfo
-from ensign_core.broker.events import Event
+from ensign_core.broker.events import Event, Received, received
 from ensign_core.broker.grants import Granted, Grants
 from ensign_core.broker.keys import KeyInfo, Keys
+from ensign_core.broker.large import (
+    Assembler,
+    Chunked,
+    ClaimCheck,
+    FolderStore,
+    Large,
+    S3Store,
+    Store,
+)
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
@@ -23,6 +32,8 @@ from ensign_core.broker.reader import Reader
 from ensign_core.broker.writer import Writer
 
 __all__ = [
-    "Broker", "Deduplication", "Event", "Granted", "Grants", "KeyInfo", "Keys", "Letters", "Lookup",
-    "Pipelines", "Reader", "Retention", "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
+    "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Event", "FolderStore",
+    "Granted", "Grants", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Pipelines", "Reader",
+    "Received", "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Writer",
+    "dead_letter_topic", "received",
 ]  # fmt: skip

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ulid import ULID
 
 from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
-from ensign_core.broker.events import Event, event_batch
+from ensign_core.broker.events import Event, Received, event_batch
 from ensign_core.broker.grants import Grants
 from ensign_core.broker.keys import Keys
+from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
+from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
@@ -30,6 +32,7 @@ from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
 TOPIC_BYTES_MAX = 512
+_EMPTY = Event(b"")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -190,10 +193,13 @@ class Broker:
         """A writer for the calling thread. With a pipeline's name it takes that pipeline over."""
         return Writer(self._vault, pipeline)
 
-    def publish(self, topic: str, events: Iterable[Event]) -> Offset:
+    def publish(self, topic: str, events: Iterable[Event], large: Large | None = None) -> Offset:
         """Append events to a topic, made if need be. Returns the last one's offset (that of the
-        topic's end less one if there were none) once they are on the disk."""
+        topic's end less one if there were none) once they are on the disk. ``large`` says what
+        becomes of the data of events that are too large."""
         check_topic_name(topic)
+        if large is not None:
+            events = map(Lifter(large, topic, self.writer).event, events)
         batch = event_batch(topic, events)
         with self._lock:
             if not len(batch):
@@ -201,6 +207,24 @@ class Broker:
             self._publisher = self._publisher or self.writer()
             (first,) = self._publisher.append([(topic, batch)])
         return first + len(batch) - 1
+
+    def publish_file(
+        self, topic: str, file: BinaryIO, large: Large, event: Event = _EMPTY
+    ) -> Offset:
+        """Publish one event, as ``event`` says but with the data that ``file`` has up to its end;
+        a few MB of it are in memory at a time. Returns as `publish`."""
+        check_topic_name(topic)
+        return self.publish(topic, [Lifter(large, topic, self.writer).file(event, file)])
+
+    def assembler(
+        self, stores: Sequence[Store] = (), large_bytes_max: int = LARGE_BYTES_MAX
+    ) -> Assembler:
+        """What gives large events as they were published, for the calling thread."""
+        return Assembler(self.lookup(), stores, large_bytes_max)
+
+    def whole(self, events: Iterable[Received], stores: Sequence[Store] = ()) -> Iterator[Received]:
+        """Events as they were published, large ones too, as `Assembler.each` gives them."""
+        return self.assembler(stores).each(events)
 
     def reader(
         self,

@@ -22,6 +22,9 @@ from ensign_core.change import (
 from ensign_core.rows import split
 from ensign_core.rows.published import bodies
 
+EVENT_BYTES_MAX = 5_243_000
+"""What an event may take; larger ones are published with ``large=``."""
+
 
 @dataclass(frozen=True)
 class Event:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ensign_core.broker import Broker, Event, TopicInfo, TopicPolicy
+from ensign_core.cli import large
 from ensign_core.cli.options import (
     ConfigOption,
     IdentityOption,
@@ -157,17 +158,22 @@ def read(
     as_reader: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Read what this reader may read.")
     ] = None,
+    save: large.SaveOption = None,
+    stores: large.StoresOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Print the events of a topic, one per line."""
+    """Print the events of a topic, one per line, or save each one's data to a file."""
     lines = formatter(form)
     begin = parse_start(start)
     with open_broker(config, path, keys, identity=identity) as broker:
         reader = broker.reader([topic], begin, skip_revoked=skip_revoked, as_reader=as_reader)
         left = most if most is not None else sys.maxsize
         skipped = 0
+        if save is not None:
+            large.save(broker, reader, save, stores or [], left, follow=follow)
+            return
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
             if reader.skipped > skipped:
@@ -213,15 +219,23 @@ def publish(
     key: Annotated[
         str | None, typer.Option("--key", help="The field of each JSON object that is its key.")
     ] = None,
+    file: large.FileOption = None,
+    chunked: large.ChunkedOption = False,
+    claim_check: large.ClaimCheckOption = None,
+    mimetype: large.MimetypeOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish each line of standard input as an event; says when a batch of them is synced."""
+    """Publish each line of standard input as an event, or one file; says when a batch is synced."""
+    how = large.how(file, chunked, claim_check, mimetype, key)
     acked = 0
     with open_broker(config, path, keys, create=True) as broker:
         broker.create_topic(topic)
+        if file is not None:
+            _show_acked(1, large.publish(broker, topic, file, how, mimetype), as_json)
+            return
         rest = b""
         while True:
             chunk = os.read(sys.stdin.fileno(), READ_BYTES)
@@ -236,10 +250,14 @@ def publish(
             if lines:
                 last = _publish(broker, topic, lines, key)
                 acked += len(lines)
-                if as_json:
-                    show_json({"acked": acked, "last_offset": last})
-                else:
-                    out.print(f"acked {acked}, last offset {last}")
-                sys.stdout.flush()
+                _show_acked(acked, last, as_json)
             if not chunk:
                 return
+
+
+def _show_acked(acked: int, last: int, as_json: bool) -> None:
+    if as_json:
+        show_json({"acked": acked, "last_offset": last})
+    else:
+        out.print(f"acked {acked}, last offset {last}")
+    sys.stdout.flush()

@@ -13,6 +13,7 @@ from ensign_core.crypto.providers import (
     default_key_file,
 )
 from ensign_core.crypto.seal import Opener, Sealer
+from ensign_core.crypto.stream import open_stream, seal_stream
 
 __all__ = [
     "PROJECT",
@@ -28,7 +29,9 @@ __all__ = [
     "RotatingProvider",
     "Sealer",
     "default_key_file",
+    "open_stream",
     "parse_public",
     "public_text",
+    "seal_stream",
     "seal_to",
 ]

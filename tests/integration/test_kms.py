@@ -14,7 +14,8 @@ from ensign_core.crypto import FileProvider, KeyRing, KmsProvider, RotatingProvi
 from ensign_core.crypto.kms import ATTEMPTS_MAX, CONTEXT
 from ensign_core.errors import EnsignError
 from ensign_core.run.retry import waits
-from tests.services.kms import CREDENTIALS, KmsServer
+from tests.services.kms import KmsServer
+from tests.services.moto import CREDENTIALS
 from tests.services.postgres import free_port
 
 Provide = Callable[..., KmsProvider]

@@ -154,14 +154,14 @@ class Broker:
 
     def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
         """Make an empty topic, or leave the one of that name as it is. Raises
-        ``topic.sealing_differs`` if that is sealed in another way than ``policy`` says."""
+        ``topic.sealing_fixed`` if that is sealed in another way than ``policy`` says."""
         check_topic_name(name)
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
         made = self.topic(name)
         if policy is not None and made.policy.sealing != policy.sealing:
             raise EnsignError(
-                "topic.sealing_differs",
+                "topic.sealing_fixed",
                 f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
                 "Give another name: a topic is sealed for ever as it was when it was made.",
             )

@@ -219,8 +219,8 @@ def test_what_must_see_inside_is_refused(policy: dict[str, object]) -> None:
 
 def test_how_a_topic_is_sealed_stays(broker: Broker) -> None:
     broker.create_topic("plain")
-    assert refused(broker.create_topic, "plain", CLIENT).code == "topic.sealing_differs"
-    assert refused(broker.create_topic, "t", TopicPolicy()).code == "topic.sealing_differs"
+    assert refused(broker.create_topic, "plain", CLIENT).code == "topic.sealing_fixed"
+    assert refused(broker.create_topic, "t", TopicPolicy()).code == "topic.sealing_fixed"
     assert broker.create_topic("t", CLIENT) == broker.create_topic("t") == broker.topic("t")
 
 

@@ -12,6 +12,7 @@ A broker may be used from several threads, and its folder by several processes a
 a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 """
 
+from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import Event, Received, received
 from ensign_core.broker.grants import Granted, Grants
@@ -29,11 +30,13 @@ from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
 from ensign_core.broker.reader import Reader
+from ensign_core.broker.restore import restore
+from ensign_core.broker.verify import Problem, Verified
 from ensign_core.broker.writer import Writer
 
 __all__ = [
     "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Event", "FolderStore",
-    "Granted", "Grants", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Pipelines", "Reader",
-    "Received", "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Writer",
-    "dead_letter_topic", "received",
+    "Granted", "Grants", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Manifest", "Pipelines",
+    "Problem", "Reader", "Received", "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy",
+    "Verified", "Writer", "dead_letter_topic", "received", "restore",
 ]  # fmt: skip

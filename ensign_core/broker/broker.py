@@ -14,6 +14,7 @@ from ulid import ULID
 
 from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
+from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.events import Event, Received, event_batch
 from ensign_core.broker.grants import Grants
 from ensign_core.broker.keys import Keys
@@ -24,6 +25,7 @@ from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start
 from ensign_core.broker.vault import Vault, about_policy, unlocked
+from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
 from ensign_core.crypto import FileProvider, Identity, KeyProvider, KmsProvider, default_key_file
@@ -276,6 +278,22 @@ class Broker:
         """Remember where a group goes on: the next offset of each topic."""
         ids = self._engine.topic_ids(list(offsets))
         self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
+
+    def backup(self, folder: str | Path, progress: Progress | None = None) -> Manifest:
+        """Copy the project into ``folder``, where there must be nothing, while it is in use, and
+        open every frame of the copy before it has that name. The key-encryption key is not in it,
+        and data keys that are revoked later are. Raises ``backup.exists``, ``backup.running``,
+        ``backup.damaged``, ``backup.disk_full`` and others; then nothing of it is left."""
+        return backup(self._vault, self.project, Path(folder), progress or silent)
+
+    def verify(
+        self, topics: Sequence[str] | None = None, progress: Progress | None = None
+    ) -> Verified:
+        """Open every frame, record and key, or what is of these topics, while they are in use, and
+        say what is not as it was written. Raises ``topic.unknown``."""
+        for name in topics or ():
+            self._find(name)
+        return verify(self._vault, topics, progress)
 
     def audit(self, kind: str, **fields: str) -> None:
         """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""

@@ -12,6 +12,7 @@ from ensign_core.broker.vault import Vault
 from ensign_core.change import Batch, Offset
 from ensign_core.engine import Bell, Stored
 from ensign_core.errors import EnsignError
+from ensign_core.frame import Order
 
 Start = Literal["start", "end"] | Offset | datetime
 """Where to read from: an end of the topic, an offset (included), or a time."""
@@ -52,6 +53,7 @@ class Reader:
         self._names: dict[bytes, str] = {}
         self._next: dict[bytes, Offset] = {}
         self._committed: dict[bytes, Offset] = {}
+        self._order = Order()
         self._after = 0
         self._looked = -1
         self._list_again_at = 0.0
@@ -136,7 +138,7 @@ class Reader:
         batch = None
         if end > wanted:
             try:
-                batch = self._vault.open_frame(stored, self._names[stored.topic_id])
+                batch = self._vault.open_frame(stored, self._names[stored.topic_id], self._order)
             except EnsignError as error:
                 if not self._skip_revoked or error.code != "key.revoked":
                     raise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from ulid import ULID
@@ -12,7 +13,7 @@ from ulid import ULID
 from ensign_core import frame
 from ensign_core.broker.client_keys import ClientKeys
 from ensign_core.broker.policy import TopicPolicy
-from ensign_core.change import Batch, Column, Schema
+from ensign_core.change import Batch, Column, Offset, Schema
 from ensign_core.crypto import PROJECT, DataKey, Identity, KeyProvider, KeyRing, Opener, Sealer
 from ensign_core.crypto.keyring import revoked
 from ensign_core.engine import Engine, StaleKekError, Stored, Topic
@@ -27,7 +28,10 @@ REVOKED_LOOK_S = 0.5
 KEK_TRIES_MAX = 5
 """How often a KEK is looked for anew that is being rotated meanwhile."""
 
+_WHERE = " (topic "
 _Made = TypeVar("_Made")
+
+_Range = tuple[Offset, Offset]
 
 
 class Vault:
@@ -40,7 +44,7 @@ class Vault:
         self.keys = keys
         self.client_keys = ClientKeys(engine.keys, engine.grants, identity)
         self._sealing: dict[bytes, str] = {}
-        self._openers: dict[bytes, Opener | None] = {}
+        self._openers: dict[bytes, Opener | list[_Range]] = {}
         self._revocations = 0
         self._looked_at = float("-inf")
         self._schemas: dict[int, Schema] = {}
@@ -77,25 +81,45 @@ class Vault:
                     raise _kek_rotated(error, ring.provider) from None
         raise _rotating()
 
-    def open_frame(self, stored: Stored, topic: str) -> Batch:
-        """The batch that a stored frame holds. Errors name the topic and the offsets concerned."""
-        try:
-            header, clear, sealed = frame.parse(stored.frame)
-            if (header.topic_id, header.events) != (stored.topic_id, stored.events):
-                raise frame.damaged("does not belong where it lies")
+    def open_frame(self, stored: Stored, topic: str, order: frame.Order | None = None) -> Batch:
+        """The batch that a stored frame holds, which for a reader of the topic comes in ``order``.
+        Errors name the topic and the offsets concerned."""
+        with self._concerning(stored, topic):
+            header, clear, sealed = _parse(stored)
             opener = self._opener(header.key_id, stored.topic_id)
             packed = opener.open(header.session, header.counter, sealed, clear)
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
-        except EnsignError as error:
-            end = stored.offset + stored.events
-            if error.code == "topic.not_granted":
-                end = self.client_keys.readable_from(stored.topic_id, stored.offset)
-            last = end - 1
-            where = f"topic {topic}, offsets {stored.offset} to {last}"
-            raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
+            if order is not None:
+                order.check(header, stored.offset)
         batch.topic = topic
         return batch
+
+    def check_header(self, stored: Stored, topic: str) -> None:
+        """Of a frame that its readers alone can open, see that its header fits; errors as those of
+        `open_frame`."""
+        with self._concerning(stored, topic):
+            _parse(stored)
+
+    @contextlib.contextmanager
+    def _concerning(self, stored: Stored, topic: str) -> Iterator[None]:
+        try:
+            yield
+        except EnsignError as error:
+            end = stored.offset + stored.events
+            if error.code == "key.revoked":
+                end = max(end, self._revoked_until(stored.key_id, stored.offset))
+            elif error.code == "topic.not_granted":
+                end = self.client_keys.readable_from(stored.topic_id, stored.offset)
+            where = f"{_WHERE}{topic}, offsets {stored.offset} to {end - 1})"
+            raise EnsignError(error.code, f"{error.sentence}{where}", error.remedy) from None
+
+    def policy(self, topic: Topic) -> TopicPolicy:
+        """What a topic's owner decided about it."""
+        if topic.policy is None:
+            return TopicPolicy()
+        about = about_policy(topic.topic_id)
+        return TopicPolicy.decode(self.keys.open_record(topic.policy, about))
 
     def _opener(self, key_id: bytes, topic_id: bytes) -> Opener:
         self.revocations()
@@ -103,11 +127,12 @@ class Vault:
         if key_id not in openers:
             openers[key_id] = self.under_kek(lambda ring: self._unwrapped(ring, key_id, topic_id))
         opener = openers[key_id]
-        if opener is None:
-            raise revoked(key_id)
-        return opener
+        if isinstance(opener, Opener):
+            return opener
+        raise revoked(key_id)
 
-    def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | None:
+    def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | list[_Range]:
+        """What opens frames; for a key that is revoked, where they are."""
         key = self.engine.keys.key(key_id, ring.check)
         if key is None or key.topic_id != topic_id:
             raise EnsignError(
@@ -116,9 +141,18 @@ class Vault:
                 "Restore keys.db from a backup; without the key these events cannot be read.",
             )
         if key.state == "revoked":
-            return None
+            return self.engine.keys.ranges(key_id)
         client = key.sealing == "client"
         return self.client_keys.opener(key) if client else ring.frame_opener(key)
+
+    def _revoked_until(self, key_id: bytes, offset: Offset) -> Offset:
+        """Where behind an offset the events end that a revoked key sealed one after another."""
+        ranges = self._openers.get(key_id)
+        if isinstance(ranges, list):
+            for first, end in ranges:
+                if first <= offset < end:
+                    return end
+        return offset
 
     def sealers(self, topics: Sequence[str]) -> dict[str, tuple[DataKey, Sealer]]:
         """The key that new frames of each topic are sealed under, made for those that have none,
@@ -154,13 +188,6 @@ class Vault:
             active.update((key.topic_id, key) for key in made)
         return {name: active[topic_id] for name, topic_id in named.items()}
 
-    def policy(self, topic: Topic) -> TopicPolicy:
-        """A topic's policy, opened."""
-        if topic.policy is None:
-            return TopicPolicy()
-        about = about_policy(topic.topic_id)
-        return TopicPolicy.decode(self.keys.open_record(topic.policy, about))
-
     def client_sealed(self, topics: Mapping[bytes, str]) -> set[bytes]:
         """Those of the topics, names by id, that are client-sealed: so they are from their making
         on, or never."""
@@ -177,7 +204,7 @@ class Vault:
             box = self.engine.schema(schema_id)
             if box is None:
                 raise frame.damaged("names a schema that is not stored")
-            schema = decode_schema(self.keys.open_record(box, _about_schema(schema_id)))
+            schema = decode_schema(self.keys.open_record(box, about_schema(schema_id)))
             self.remember([schema])
         return schema
 
@@ -189,6 +216,21 @@ class Vault:
         if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
             self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def _parse(stored: Stored) -> tuple[frame.Header, bytes, bytes]:
+    """A frame's parts, if it is the one that should be there."""
+    header, clear, sealed = frame.parse(stored.frame)
+    if (header.topic_id, header.events, header.key_id) != (
+        stored.topic_id, stored.events, stored.key_id,
+    ):  # fmt: skip
+        raise frame.damaged("does not belong where it lies")
+    return header, clear, sealed
+
+
+def without_place(sentence: str) -> str:
+    """A sentence of `Vault.open_frame` without the topic and the offsets that it ends with."""
+    return sentence.rpartition(_WHERE)[0]
 
 
 def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
@@ -241,13 +283,9 @@ def _kek_rotated(error: EnsignError, provider: KeyProvider) -> EnsignError:
     )
 
 
-def _about_schema(schema_id: int) -> bytes:
-    return b"schema:%d" % schema_id
-
-
-def about_schema(schema: Schema) -> bytes:
+def about_schema(schema_id: int) -> bytes:
     """What a schema's seal is bound to."""
-    return _about_schema(schema.id)
+    return b"schema:%d" % schema_id
 
 
 def about_position(pipeline: str) -> bytes:

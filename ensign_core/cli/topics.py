@@ -151,6 +151,8 @@ def read(
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
     most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    save: large.SaveOption = None,
+    stores: large.StoresOption = None,
     skip_revoked: Annotated[
         bool, typer.Option("--skip-revoked", help="Go on behind events whose key was revoked.")
     ] = False,
@@ -158,8 +160,6 @@ def read(
     as_reader: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Read what this reader may read.")
     ] = None,
-    save: large.SaveOption = None,
-    stores: large.StoresOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
@@ -170,10 +170,10 @@ def read(
     with open_broker(config, path, keys, identity=identity) as broker:
         reader = broker.reader([topic], begin, skip_revoked=skip_revoked, as_reader=as_reader)
         left = most if most is not None else sys.maxsize
-        skipped = 0
         if save is not None:
             large.save(broker, reader, save, stores or [], left, follow=follow)
             return
+        skipped = 0
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
             if reader.skipped > skipped:

@@ -16,6 +16,7 @@ from ensign_core.engine import StaleKekError
 from ensign_core.engine.database import Database
 
 _COLUMNS = "id, topic, wrapped, created, state, sealing"
+_RANGES = "SELECT base, base + events FROM frames WHERE key_id = ? ORDER BY base"
 
 
 class KeyStore:
@@ -95,10 +96,7 @@ class KeyStore:
         # Of a commit over both databases the main one's part comes first: a process killed amid it
         # leaves a key without what was derived from it, never the other way round.
         with self._database.transaction() as db:
-            db.execute(
-                "UPDATE bodies SET data = x'' WHERE id IN (SELECT body FROM held WHERE key_id = ?)",
-                (key_id,),
-            )
+            _forget_derived(db, key_id)
             db.execute(
                 "UPDATE keys.data_keys SET state = 'revoked', wrapped = x'' WHERE id = ?",
                 (key_id,),
@@ -115,13 +113,20 @@ class KeyStore:
         return dict(self._database.rows("SELECT key_id, count(*) FROM frames GROUP BY key_id"))
 
     def ranges(self, key_id: bytes) -> list[tuple[Offset, Offset]]:
-        return list(
-            _joined(
-                self._database.rows(
-                    "SELECT base, base + events FROM frames WHERE key_id = ? ORDER BY base", key_id
-                )
-            )
+        return list(_joined(self._database.rows(_RANGES, key_id)))
+
+
+def _forget_derived(db: apsw.Connection, key_id: bytes) -> None:
+    """Remove what was made of the frames of a key, and empty what is held under it."""
+    for topic in db.execute("SELECT topic FROM frames WHERE key_id = ? LIMIT 1", (key_id,)):
+        db.executemany(
+            "DELETE FROM dedup WHERE topic = ? AND offset >= ? AND offset < ?",
+            [(*topic, *one) for one in _joined(list(db.execute(_RANGES, (key_id,))))],
         )
+    db.execute(
+        "UPDATE bodies SET data = x'' WHERE id IN (SELECT body FROM held WHERE key_id = ?)",
+        (key_id,),
+    )
 
 
 def count_revocation(db: apsw.Connection) -> None:

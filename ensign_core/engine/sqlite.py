@@ -19,6 +19,7 @@ from ensign_core.engine import (
     Epoch,
     Grants,
     Groups,
+    Inspection,
     Keys,
     Letters,
     Pipelines,
@@ -32,6 +33,7 @@ from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
 from ensign_core.engine.grants import GrantStore
 from ensign_core.engine.groups import GroupStore
+from ensign_core.engine.inspection import Inspector
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
@@ -51,6 +53,7 @@ class SqliteEngine:
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
+        self.inspection: Inspection = Inspector(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -165,7 +168,7 @@ class SqliteEngine:
             # By `+` no index of topics is used: in another order than asked for, all frames that
             # are left would be sorted at each call, with their bodies.
             cursor = self.database.connection().execute(
-                "SELECT seq, ulid, base, frames.events, data FROM frames "  # noqa: S608
+                "SELECT seq, ulid, base, frames.events, data, key_id FROM frames "  # noqa: S608
                 "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
                 f"WHERE seq > ? AND +topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
                 "ORDER BY seq LIMIT ?",

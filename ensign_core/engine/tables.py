@@ -7,6 +7,7 @@ sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of
 letters that are done with, by an operator's word or because they were replayed: a topic itself only
 grows. ``replays`` are those that were to be replayed and are not done with: whether that is asked
 for now, of which part of the pipeline, and how often it failed, the last time for which error.
+``dedup`` has keyed hashes that tell the events of a topic with deduplication apart.
 ``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
 and how often a key was revoked, which tells holders of keys that they look again.
 
@@ -67,6 +68,10 @@ CREATE TABLE IF NOT EXISTS held (
     bytes INTEGER NOT NULL,
     content_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE IF NOT EXISTS dedup (
+    topic INTEGER NOT NULL, hash BLOB NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS dedup_by_offset ON dedup (topic, offset);
 CREATE TABLE IF NOT EXISTS schemas (id INTEGER PRIMARY KEY, box BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pipelines (
     name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, position BLOB

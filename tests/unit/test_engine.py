@@ -78,17 +78,6 @@ def test_a_full_disk_is_told_and_leaves_everything_as_it_was(engine: SqliteEngin
     assert (offsets(engine), engine.pipelines.position("p")) == ([(0, 2), (2, 3)], b"second")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small disk can be mounted by root only")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def test_a_disk_that_is_really_full_is_told_at_every_size(small_disk: Path) -> None:
     """What fails may be the log, its index or a database file: always the same code."""
     filler = small_disk / "filler"

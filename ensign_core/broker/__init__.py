@@ -15,6 +15,7 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each.
 from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import Event, Received, received
+from ensign_core.broker.grants import Granted, Grants
 from ensign_core.broker.keeping import Kept
 from ensign_core.broker.keys import KeyInfo, Keys
 from ensign_core.broker.large import (
@@ -37,7 +38,8 @@ from ensign_core.engine.budget import DiskBudget
 
 __all__ = [
     "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "DiskBudget", "Event",
-    "FolderStore", "Kept", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Manifest",
-    "Pipelines", "Problem", "Reader", "Received", "Retention", "S3Store", "Store", "TopicInfo",
-    "TopicPolicy", "Verified", "Writer", "dead_letter_topic", "received", "restore",
+    "FolderStore", "Granted", "Grants", "Kept", "KeyInfo", "Keys", "Large", "Letters", "Lookup",
+    "Manifest", "Pipelines", "Problem", "Reader", "Received", "Retention", "S3Store", "Store",
+    "TopicInfo", "TopicPolicy", "Verified", "Writer", "dead_letter_topic", "received",
+    "restore",
 ]  # fmt: skip

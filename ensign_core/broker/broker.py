@@ -12,9 +12,11 @@ from typing import BinaryIO, Self
 
 from ulid import ULID
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.events import Event, Received, event_batch
+from ensign_core.broker.grants import Grants
 from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
 from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
@@ -27,7 +29,7 @@ from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KmsProvider, default_key_file
+from ensign_core.crypto import FileProvider, Identity, KeyProvider, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.budget import DiskBudget
 from ensign_core.engine.sqlite import SqliteEngine
@@ -75,7 +77,9 @@ class Broker:
         self._keeping = Keeping(vault, vault.policy, keep_every_s)
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
-        self.pipelines = Pipelines(vault, self.offset)
+        self.grants = Grants(vault, self._find, self.audit)
+        """Who may read what."""
+        self.pipelines = Pipelines(vault, self.offset, self.audit)
         """What is kept for pipelines."""
         self.keys = Keys(vault, self._find, self.publish)
         """The life of the data keys."""
@@ -91,12 +95,14 @@ class Broker:
         create: bool = True,
         disk: DiskBudget | None = None,
         keep_every_s: float = KEEP_EVERY_S,
+        identity: Identity | None = None,
     ) -> Self:
         """Open the broker in the folder ``path``, with the key in ``PATH.keys`` unless ``keys``
         says otherwise. Both are made at first use, unless ``create`` is false: then
         ``broker.not_found``. ``disk`` limits what appends of this process may take; a broker that
-        writes trims and compacts topics every ``keep_every_s``. Raises ``key.missing`` and
-        ``key.wrong`` before touching anything."""
+        writes trims and compacts topics every ``keep_every_s``. What is client-sealed is read with
+        the ``identity`` of a reader. Raises ``key.missing`` and ``key.wrong`` before touching
+        anything."""
         folder = Path(path)
         provider = keys or FileProvider(default_key_file(folder))
         if not create and not (folder / "ensign.db").exists():
@@ -120,7 +126,7 @@ class Broker:
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."
             )
-        return cls(engine, Vault(engine, ring), notice, keep_every_s)
+        return cls(engine, Vault(engine, ring, identity), notice, keep_every_s)
 
     def close(self) -> None:
         self._keeping.close()
@@ -163,12 +169,20 @@ class Broker:
         raise unknown_topic(name)
 
     def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
-        """Make an empty topic, or leave the one of that name as it is."""
+        """Make an empty topic, or leave the one of that name as it is. Raises
+        ``topic.sealing_fixed`` if that is sealed in another way than ``policy`` says."""
         check_topic_name(name)
         check_policy(policy or TopicPolicy())
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
-        return self.topic(name)
+        made = self.topic(name)
+        if policy is not None and made.policy.sealing != policy.sealing:
+            raise EnsignError(
+                "topic.sealing_fixed",
+                f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
+                "Give another name: a topic is sealed for ever as it was when it was made.",
+            )
+        return made
 
     def set_policy(self, name: str, policy: TopicPolicy) -> None:
         """Replace a topic's policy. ``topic.sealing_fixed`` if that would change its sealing,
@@ -180,6 +194,11 @@ class Broker:
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
             return self._records.box(policy.encode(), about_policy(topic_id))
+
+    def client_sealed(self, topics: Iterable[str]) -> bool:
+        """Whether any of the topics is client-sealed; one that there is not yet is not."""
+        ids = self._engine.topic_ids(list(topics))
+        return bool(self._vault.client_sealed({key: name for name, key in ids.items()}))
 
     def archive_topic(self, name: str) -> None:
         """Let a topic take no more events: appends are refused with ``topic.archived``."""
@@ -255,14 +274,22 @@ class Broker:
         group: str | None = None,
         *,
         skip_revoked: bool = False,
+        as_reader: str | None = None,
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. Raises
-        ``topic.unknown``."""
+        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. With
+        ``as_reader``, the name of whom it is for, what the reader has no grant for is refused, now
+        and when a grant is taken away. Without, all is read that the project's key opens: whoever
+        holds it could do so anyhow. Raises ``topic.unknown``, ``topic.not_granted`` and, for what
+        is client-sealed, ``topic.client_sealed`` without an identity."""
         ids = {self._find(name).topic_id: name for name in topics}
+        access = self._access(as_reader)
+        access.check(ids)
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__, skip_revoked=skip_revoked)
+        return Reader(
+            self._vault, lambda: ids, starts.__getitem__, access, skip_revoked=skip_revoked
+        )
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -311,9 +338,13 @@ class Broker:
         """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
         self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
 
-    def lookup(self) -> Lookup:
-        """What finds single events, for the calling thread."""
-        return Lookup(self._vault)
+    def lookup(self, as_reader: str | None = None) -> Lookup:
+        """What finds single events, for the calling thread; of what the reader may read, if
+        ``as_reader`` names one."""
+        return Lookup(self._vault, self._access(as_reader))
+
+    def _access(self, as_reader: str | None) -> Access:
+        return Access(self._vault, as_reader, self.audit)
 
 
 def check_topic_name(name: str) -> None:

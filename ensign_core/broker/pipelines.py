@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC
 from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, dead_letter_topic
 from ensign_core.broker.reader import Reader, Start, within
@@ -20,8 +21,11 @@ from ensign_core.plugin import Signal
 class Pipelines:
     """`Broker.pipelines`. Every method may be called from any thread."""
 
-    def __init__(self, vault: Vault, offset: Callable[[str, Start], Offset]) -> None:
+    def __init__(
+        self, vault: Vault, offset: Callable[[str, Start], Offset], audit: Callable[..., None]
+    ) -> None:
         self._vault = vault
+        self._audit = audit
         self._engine = vault.engine
         self._offset = offset
         self._records = vault.keys.record_sealer()
@@ -70,7 +74,8 @@ class Pipelines:
             reached = self._engine.topics([name])[0].next_offset if topic_id in committed else 0
             return within(name, known[name], reached)
 
-        return Reader(self._vault, noted, begin, skip_revoked=skip_revoked)
+        access = Access(self._vault, audit=self._audit)
+        return Reader(self._vault, noted, begin, access, skip_revoked=skip_revoked)
 
     def _begin(
         self, group: str, start: Start, topics: Callable[[], Mapping[bytes, str]]

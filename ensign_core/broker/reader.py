@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Self
 
+from ensign_core.broker.access import LOOK_AGAIN_S, Access
 from ensign_core.broker.vault import Vault
 from ensign_core.change import Batch, Offset
 from ensign_core.engine import Bell, Stored
@@ -30,7 +31,8 @@ class Reader:
     ``topics`` says which topics to read, as topic id to name, and is asked again when new frames
     arrive and now and then, so that topics made later are read too; ``start`` gives the offset of
     a topic's first event to read. With ``skip_revoked`` it goes on behind frames whose key was
-    revoked, and ``skipped`` counts the events passed over.
+    revoked, and ``skipped`` counts the events passed over. Making one and `fetch` raise what
+    ``access`` does.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class Reader:
         vault: Vault,
         topics: Callable[[], Mapping[bytes, str]],
         start: Callable[[bytes], Offset],
+        access: Access | None = None,
         *,
         skip_revoked: bool = False,
     ) -> None:
         self._vault = vault
+        self._access = access or Access(vault)
         self._skip_revoked = skip_revoked
         self.skipped = 0
         self._list = topics
@@ -59,6 +63,7 @@ class Reader:
         """Events that had been trimmed when this reader came to them."""
         self._bell: Bell = vault.engine.bell()
         self._look()
+        self._access.check(self._names)
 
     def _look(self) -> bool:
         """Take up topics that have come since; the first frames of one may lie before what was
@@ -95,6 +100,7 @@ class Reader:
         raises when all before it have been returned, and again until the reader is closed."""
         deadline = time.monotonic() + timeout_s
         while True:
+            self._access.check(self._names)
             looked = self._looked
             stored = self._vault.engine.frames(self._names, self._after, bytes_max)
             if self._look():
@@ -109,7 +115,8 @@ class Reader:
                 if remaining <= 0 or self._woken:
                     self._woken = False
                     return []
-                self._bell.wait(min(remaining, LOOK_AGAIN_S_MAX))
+                again_s = LOOK_AGAIN_S if self._access.limited else LOOK_AGAIN_S_MAX
+                self._bell.wait(min(remaining, again_s))
 
     def _settle(self, looked: int) -> bool:
         """Behind the last frame: pass over what was trimmed or compacted away up to the topics'

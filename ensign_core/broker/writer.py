@@ -58,8 +58,8 @@ class Writer:
         return the offset of the first event of each batch that has any, once everything, `Beside`
         too, is on the disk.
 
-        Raises ``pipeline.fenced``, ``topic.archived`` and the engine's errors; then nothing was
-        written.
+        Raises ``pipeline.fenced``, ``topic.archived``, ``grants.none`` and the engine's errors;
+        then nothing was written.
         """
         filled = [(topic, batch) for topic, batch in batches if len(batch)]
         unknown = {

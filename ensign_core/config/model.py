@@ -180,6 +180,11 @@ class BrokerConfig(_Section):
         "names; the first that matches counts. Topics that there are keep what they have, see "
         "`ensign topics set`.",
     )
+    identity: Path | None = Field(
+        None,
+        description="The file with a reader's identity, as `ensign grants identity` makes it, with "
+        "which sinks read client-sealed topics. Default: none, and they cannot.",
+    )
 
 
 class MetricsConfig(_Section):

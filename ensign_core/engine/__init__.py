@@ -207,13 +207,16 @@ class Keys(Protocol):
     ) -> list[DataKey]:
         """The keys of these topics, or all, oldest first; to unwrap them with a ``check``."""
 
+    def key(self, key_id: bytes, check: bytes | None = None) -> DataKey | None:
+        """One key, whichever topic it is of; to unwrap it with a ``check``."""
+
     def add(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         """Keep the first key of each topic; returns the active ones, which may be another's."""
 
     def rotate(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         """Let these be the active keys of their topics, whose present ones are retired: they open
         what they sealed, and seal no more. Returns those of topics that had an active key; others
-        get one when they are written to."""
+        get one when they are written to, and so do client-sealed ones, whose keys writers make."""
 
     def rewrap(self, wrap: Callable[[DataKey], DataKey], check: bytes, to: bytes) -> bool:
         """Replace all keys by what ``wrap`` makes of them, and the check by ``to``; nothing if it
@@ -232,6 +235,52 @@ class Keys(Protocol):
 
     def ranges(self, key_id: bytes) -> list[tuple[Offset, Offset]]:
         """The offsets of the events under a key, as ranges from a first one to behind a last."""
+
+
+class Grant(NamedTuple):
+    """What a reader may do: read the topic if ``granted``, else no more. ``created`` is in µs;
+    without a public key nobody can seal for the reader."""
+
+    topic_id: bytes
+    reader: str
+    public_key: str | None
+    created: int
+    granted: bool
+
+
+class Grants(Protocol):
+    """Who may read which topics, and the data keys that are sealed for readers."""
+
+    def of(self, topic_ids: Iterable[bytes]) -> list[Grant]:
+        """Those of these topics, taken away ones too, by reader."""
+
+    def public_key(self, reader: str) -> str | None:
+        """The public key that is known of a reader."""
+
+    def add(self, grant: Grant, boxes: Mapping[bytes, bytes], giver: str | None = None) -> bool:
+        """Let a reader read, with the public key given if it is not None; whether that is new. Then
+        a topic's active client-sealed keys are retired, so the next one is sealed for the reader
+        too. ``boxes`` are past keys by id, sealed for the reader. Raises
+        StaleWriteError unless these are all that the reader with the public key ``giver`` has, and
+        ``reader.key_taken`` and ``reader.key_differs``."""
+
+    def remove(self, topic_id: bytes, reader: str) -> bool:
+        """Let a reader read no more: what was sealed for the reader is destroyed, which counts as
+        one of `Keys.revocations`, and the topic's active client-sealed keys are retired. Whether
+        there was such a grant."""
+
+    def add_key(self, key: DataKey, boxes: Mapping[str, bytes]) -> None:
+        """Keep a client-sealed key, sealed for each public key. Raises StaleWriteError unless these
+        are those of all that may read the topic."""
+
+    def boxes(
+        self, public_key: str, topic_id: bytes, key_id: bytes | None = None
+    ) -> dict[bytes, bytes]:
+        """The keys of a topic, or the one of them, that are sealed for a reader, by id."""
+
+    def readable_from(self, public_key: str, topic_id: bytes, offset: Offset) -> Offset:
+        """Where behind ``offset`` the first frame begins whose key is sealed for a reader; the
+        topic's end if none is."""
 
 
 class Letters(Protocol):
@@ -334,6 +383,7 @@ class Engine(Protocol):
     pipelines: Pipelines
     groups: Groups
     keys: Keys
+    grants: Grants
     letters: Letters
     inspection: Inspection
     keeping: Keeping

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 
 import apsw
 
@@ -14,7 +15,7 @@ from ensign_core.crypto import PROJECT, DataKey
 from ensign_core.engine import StaleKekError
 from ensign_core.engine.database import Database
 
-_COLUMNS = "id, topic, wrapped, created, state"
+_COLUMNS = "id, topic, wrapped, created, state, sealing"
 _RANGES = "SELECT base, base + events FROM frames WHERE key_id = ? ORDER BY base"
 
 
@@ -49,6 +50,14 @@ class KeyStore:
             raise StaleKekError
         return [DataKey(*row[1:]) for row in rows]
 
+    def key(self, key_id: bytes, check: bytes | None = None) -> DataKey | None:
+        sql = f"SELECT (SELECT value FROM keys.kek), {_COLUMNS} FROM keys.data_keys WHERE id = ?"  # noqa: S608
+        for stored, *row in self._database.rows(sql, key_id):
+            if check is not None and stored != check:
+                raise StaleKekError
+            return DataKey(*row)
+        return None
+
     def add(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         topics = json.dumps([key.topic_id.hex() for key in keys])
         with self._database.transaction() as db:
@@ -56,7 +65,7 @@ class KeyStore:
             _insert(db, keys)
             found = db.execute(
                 f"SELECT {_COLUMNS} FROM keys.data_keys WHERE state = 'active' "  # noqa: S608
-                "AND topic IN (SELECT unhex(value) FROM json_each(?))",
+                "AND sealing = 'server' AND topic IN (SELECT unhex(value) FROM json_each(?))",
                 (topics,),
             )
             active = {row[1]: DataKey(*row) for row in found}
@@ -92,7 +101,8 @@ class KeyStore:
                 "UPDATE keys.data_keys SET state = 'revoked', wrapped = x'' WHERE id = ?",
                 (key_id,),
             )
-            db.execute("UPDATE keys.kek SET revocations = revocations + 1")
+            db.execute("DELETE FROM keys.reader_keys WHERE key_id = ?", (key_id,))
+            count_revocation(db)
         self._database.scrub_keys()
 
     def revocations(self) -> int:
@@ -119,6 +129,20 @@ def _forget_derived(db: apsw.Connection, key_id: bytes) -> None:
     )
 
 
+def count_revocation(db: apsw.Connection) -> None:
+    """Tell whoever holds a key, in any process, to look again."""
+    db.execute("UPDATE keys.kek SET revocations = revocations + 1")
+
+
+def retire_client_keys(db: apsw.Connection, topic_id: bytes) -> None:
+    """Let whoever writes to a client-sealed topic make a new key, since only a writer can."""
+    db.execute(
+        "UPDATE keys.data_keys SET state = 'retired' "
+        "WHERE topic = ? AND sealing = 'client' AND state = 'active'",
+        (topic_id,),
+    )
+
+
 def _compare(db: apsw.Connection, check: bytes) -> None:
     ((stored,),) = db.execute("SELECT value FROM keys.kek")
     if stored != check:
@@ -127,13 +151,14 @@ def _compare(db: apsw.Connection, check: bytes) -> None:
 
 def _insert(db: apsw.Connection, keys: Sequence[DataKey]) -> None:
     db.executemany(
-        f"INSERT OR IGNORE INTO keys.data_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
-        [(k.key_id, k.topic_id, k.wrapped, k.created, k.state) for k in keys],
+        f"INSERT OR IGNORE INTO keys.data_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+        map(astuple, keys),
     )
 
 
 def _retire(db: apsw.Connection, topic_id: bytes) -> bool:
-    """Retire a topic's active key; whether it had one."""
+    """Retire a topic's active key; whether it had one that another can take the place of here."""
+    retire_client_keys(db, topic_id)
     return topic_id != PROJECT and bool(
         list(
             db.execute(

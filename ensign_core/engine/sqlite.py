@@ -17,6 +17,7 @@ from ensign_core.change import Offset, Stage
 from ensign_core.engine import (
     Beside,
     Epoch,
+    Grants,
     Groups,
     Inspection,
     Keeping,
@@ -32,6 +33,7 @@ from ensign_core.engine.append import check_epoch, delete, keep, release, write_
 from ensign_core.engine.budget import DiskBudget, Room
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
+from ensign_core.engine.grants import GrantStore
 from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.inspection import Inspector
 from ensign_core.engine.keeping import KeepingStore
@@ -51,6 +53,7 @@ class SqliteEngine:
         self._room = Room(path, budget) if budget is not None else None
         self.database = Database(path)
         self.keys: Keys = KeyStore(self.database)
+        self.grants: Grants = GrantStore(self.database)
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
@@ -104,7 +107,8 @@ class SqliteEngine:
         with self.database.transaction() as db:
             for (number,) in list(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,))):
                 delete(db, number)
-            db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
+            for table in ("data_keys", "grants"):
+                db.execute(f"DELETE FROM keys.{table} WHERE topic = ?", (topic_id,))  # noqa: S608
         self.database.scrub_keys()
 
     def append(

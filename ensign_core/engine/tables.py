@@ -13,6 +13,11 @@ frame's events compaction took out; ``compactions`` says how far a topic was com
 ``dedup`` has keyed hashes that tell the events of a topic with deduplication apart.
 ``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
 and how often a key was revoked, which tells holders of keys that they look again.
+
+Grants lie with the keys, since a commit over both databases may reach one of them only when the
+machine stops in its midst. A grant that was taken away stays as a row that is not ``granted``: its
+topic does not become everybody's again. ``reader_keys`` are data keys of client-sealed topics, each
+sealed for one reader.
 """
 
 TABLES_VERSION = 4
@@ -30,6 +35,7 @@ COLUMNS = {
         "removed": "INTEGER NOT NULL DEFAULT 0",
     },
     "held": {"content_bytes": "INTEGER NOT NULL DEFAULT 0"},
+    "data_keys": {"sealing": "TEXT NOT NULL DEFAULT 'server'"},
 }
 """Columns that tables of an earlier version lack."""
 
@@ -125,12 +131,34 @@ CREATE TABLE IF NOT EXISTS keys.data_keys (
     topic BLOB NOT NULL,
     wrapped BLOB NOT NULL,
     created INTEGER NOT NULL,
-    state TEXT NOT NULL
+    state TEXT NOT NULL,
+    sealing TEXT NOT NULL DEFAULT 'server'
 ) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS keys.one_active ON data_keys (topic) WHERE state = 'active';
 CREATE INDEX IF NOT EXISTS keys.by_topic ON data_keys (topic);
 CREATE TABLE IF NOT EXISTS keys.kek (
     one INTEGER PRIMARY KEY CHECK (one = 1), value BLOB NOT NULL, revocations INTEGER NOT NULL
 ) STRICT;
 INSERT OR IGNORE INTO keys.kek VALUES (1, x'', 0);
+CREATE TABLE IF NOT EXISTS keys.readers (name TEXT PRIMARY KEY, public_key TEXT UNIQUE) STRICT;
+CREATE TABLE IF NOT EXISTS keys.grants (
+    topic BLOB NOT NULL,
+    reader TEXT NOT NULL REFERENCES readers (name),
+    created INTEGER NOT NULL,
+    granted INTEGER NOT NULL,
+    PRIMARY KEY (topic, reader)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys.reader_keys (
+    key_id BLOB NOT NULL REFERENCES data_keys (id) ON DELETE CASCADE,
+    reader TEXT NOT NULL REFERENCES readers (name),
+    wrapped BLOB NOT NULL,
+    PRIMARY KEY (key_id, reader)
+) STRICT, WITHOUT ROWID;
 """
+
+INDEXES = """
+DROP INDEX IF EXISTS keys.one_active;
+CREATE UNIQUE INDEX IF NOT EXISTS keys.one_active_of_server ON data_keys (topic)
+    WHERE state = 'active' AND sealing = 'server';
+"""
+"""What takes columns that an earlier version lacked. Of a client-sealed topic each process that
+writes has an active key of its own, since none can unwrap another's."""

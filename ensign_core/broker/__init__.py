@@ -15,6 +15,8 @@ a `Reader`, `Letters` and a `Lookup` belong to one thread each, a `Publisher` to
 from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.events import EVENT_BYTES_MAX, Event, Received, received
+from ensign_core.broker.grants import Granted, Grants
+from ensign_core.broker.keeping import Kept
 from ensign_core.broker.keys import KeyInfo, Keys
 from ensign_core.broker.large import (
     Assembler,
@@ -34,11 +36,13 @@ from ensign_core.broker.receipts import Acked, Nacked, Receipt
 from ensign_core.broker.restore import restore
 from ensign_core.broker.verify import Problem, Verified
 from ensign_core.broker.writer import Writer
+from ensign_core.engine.budget import DiskBudget
 
 __all__ = [
     "EVENT_BYTES_MAX", "Acked", "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication",
-    "Event", "FolderStore", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Manifest", "Nacked",
-    "Pipelines", "Problem", "Publisher", "Reader", "Receipt", "Received", "Retention", "S3Store",
-    "Store", "TopicInfo", "TopicPolicy", "Verified", "Writer", "dead_letter_topic", "received",
+    "DiskBudget", "Event", "FolderStore", "Granted", "Grants", "Kept", "KeyInfo", "Keys", "Large",
+    "Letters", "Lookup", "Manifest", "Nacked", "Pipelines", "Problem", "Publisher", "Reader",
+    "Receipt", "Received", "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Verified",
+    "Writer", "dead_letter_topic", "received",
     "restore",
 ]  # fmt: skip

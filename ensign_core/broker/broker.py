@@ -12,17 +12,20 @@ from typing import BinaryIO, Self
 
 from ulid import ULID
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.committer import Committer
 from ensign_core.broker.events import Event, Received
+from ensign_core.broker.grants import Grants
+from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
 from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
 from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.names import check_topic_name, unknown_topic
 from ensign_core.broker.pipelines import Pipelines
-from ensign_core.broker.policy import TopicPolicy
+from ensign_core.broker.policy import TopicPolicy, check_policy
 from ensign_core.broker.policy_change import set_policy
 from ensign_core.broker.publisher import Publisher
 from ensign_core.broker.reader import Reader, Start
@@ -30,8 +33,9 @@ from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KmsProvider, default_key_file
+from ensign_core.crypto import FileProvider, Identity, KeyProvider, KmsProvider, default_key_file
 from ensign_core.engine import Topic
+from ensign_core.engine.budget import DiskBudget
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
@@ -61,16 +65,25 @@ class TopicInfo:
 class Broker:
     """Open it with `Broker.open`, close it or use it in a ``with``."""
 
-    def __init__(self, engine: SqliteEngine, vault: Vault, notice: str | None) -> None:
+    def __init__(
+        self,
+        engine: SqliteEngine,
+        vault: Vault,
+        notice: str | None,
+        keep_every_s: float = KEEP_EVERY_S,
+    ) -> None:
         self._engine = engine
         self._vault = vault
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
         self._committer = Committer(vault)
-        self._publisher = self.publisher()
+        self._publisher = Publisher(vault, self._committer)
+        self._keeping = Keeping(vault, vault.policy, keep_every_s)
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
-        self.pipelines = Pipelines(vault, self.offset)
+        self.grants = Grants(vault, self._find, self.audit)
+        """Who may read what."""
+        self.pipelines = Pipelines(vault, self.offset, self.audit)
         """What is kept for pipelines."""
         self.keys = Keys(vault, self._find, self.publish)
         """The life of the data keys."""
@@ -79,11 +92,21 @@ class Broker:
 
     @classmethod
     def open(
-        cls, path: str | Path, keys: KeyProvider | None = None, *, create: bool = True
+        cls,
+        path: str | Path,
+        keys: KeyProvider | None = None,
+        *,
+        create: bool = True,
+        disk: DiskBudget | None = None,
+        keep_every_s: float = KEEP_EVERY_S,
+        identity: Identity | None = None,
     ) -> Self:
         """Open the broker in the folder ``path``, with the key in ``PATH.keys`` unless ``keys``
         says otherwise. Both are made at first use, unless ``create`` is false: then
-        ``broker.not_found``. Raises ``key.missing`` and ``key.wrong`` before touching anything."""
+        ``broker.not_found``. ``disk`` limits what appends of this process may take; a broker that
+        writes trims and compacts topics every ``keep_every_s``. What is client-sealed is read with
+        the ``identity`` of a reader. Raises ``key.missing`` and ``key.wrong`` before touching
+        anything."""
         folder = Path(path)
         provider = keys or FileProvider(default_key_file(folder))
         if not create and not (folder / "ensign.db").exists():
@@ -93,7 +116,7 @@ class Broker:
                 "Give the folder of an existing one with --path or `broker: path:`, or `ensign run`"
                 " a pipeline or `ensign publish` first.",
             )
-        engine = SqliteEngine(folder)
+        engine = SqliteEngine(folder, disk or DiskBudget())
         try:
             ring = unlocked(engine, provider)
             if "project" not in engine.meta():
@@ -107,11 +130,12 @@ class Broker:
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."
             )
-        return cls(engine, Vault(engine, ring), notice)
+        return cls(engine, Vault(engine, ring, identity), notice, keep_every_s)
 
     def close(self) -> None:
         """Commit what was sent to publish, and close."""
         self._committer.close()
+        self._keeping.close()
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -151,25 +175,58 @@ class Broker:
         raise unknown_topic(name)
 
     def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
-        """Make an empty topic, or leave the one of that name as it is."""
+        """Make an empty topic, or leave the one of that name as it is. Raises
+        ``topic.sealing_fixed`` if that is sealed in another way than ``policy`` says."""
         check_topic_name(name)
+        check_policy(policy or TopicPolicy())
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
-        return self.topic(name)
+        made = self.topic(name)
+        if policy is not None and made.policy.sealing != policy.sealing:
+            raise EnsignError(
+                "topic.sealing_fixed",
+                f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
+                "Give another name: a topic is sealed for ever as it was when it was made.",
+            )
+        return made
+
+    def set_policy(self, name: str, policy: TopicPolicy) -> None:
+        """Replace a topic's policy. Where that changes which events are duplicates, those that
+        there are are read first, so that later ones are compared with them too.
+        ``topic.sealing_fixed`` if it would change the sealing, ``topic.client_sealed`` for what
+        needs to see inside such a topic."""
+        topic = self._find(name)
+        check_policy(policy, self._vault.policy(topic))
+        set_policy(self._vault, topic, policy, self._box)
 
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
             return self._records.box(policy.encode(), about_policy(topic_id))
 
-    def set_policy(self, name: str, policy: TopicPolicy) -> None:
-        """Give a topic another policy. Where that changes which events are duplicates, the events
-        that there are are read first, so that later ones are compared with them too."""
-        topic = self._find(name)
-        set_policy(self._vault, topic, policy, self._box)
+    def client_sealed(self, topics: Iterable[str]) -> bool:
+        """Whether any of the topics is client-sealed; one that there is not yet is not."""
+        ids = self._engine.topic_ids(list(topics))
+        return bool(self._vault.client_sealed({key: name for name, key in ids.items()}))
 
     def archive_topic(self, name: str) -> None:
         """Let a topic take no more events: appends are refused with ``topic.archived``."""
         self._engine.set_state(self._find(name).topic_id, "archived")
+
+    def unarchive_topic(self, name: str) -> None:
+        """Let an archived topic take events again."""
+        self._engine.set_state(self._find(name).topic_id, "ready")
+
+    def keep(self, topics: Sequence[str] | None = None) -> list[Kept]:
+        """Trim and compact now what policies say, in some topics or all; those of which events
+        went. It happens by itself in a broker that writes. ``topic.unknown``, ``engine.busy``."""
+        for name in topics or ():
+            self._find(name)
+        return self._keeping.keep(topics)
+
+    def forget_group(self, group: str) -> None:
+        """Forget where a group stands in all topics: it no longer holds back what is kept, and
+        begins anew if it reads again."""
+        self._engine.groups.remove(group)
 
     def delete_topic(self, name: str) -> None:
         """Remove a topic, its events, its keys and what groups read of it."""
@@ -182,6 +239,7 @@ class Broker:
 
     def writer(self, pipeline: str | None = None) -> Writer:
         """A writer for the calling thread. With a pipeline's name it takes that pipeline over."""
+        self._keeping.start()
         return Writer(self._vault, pipeline)
 
     def publisher(
@@ -190,6 +248,7 @@ class Broker:
         """What publishes for any number of threads, with acks. In a ``session`` events are numbered
         and a retry is stored once. Topics are made as needed, or, without ``create_topics``,
         refused as ``topic.unknown``."""
+        self._keeping.start()
         return Publisher(self._vault, self._committer, session, create_topics=create_topics)
 
     def publish(self, topic: str, events: Iterable[Event], large: Large | None = None) -> Offset:
@@ -201,6 +260,7 @@ class Broker:
         if large is not None:
             check_topic_name(topic)
             events = map(Lifter(large, topic, self.writer).event, events)
+        self._keeping.start()
         offset = self._publisher.publish_all(topic, events)
         return self.create_topic(topic).next_offset - 1 if offset is None else offset
 
@@ -229,14 +289,22 @@ class Broker:
         group: str | None = None,
         *,
         skip_revoked: bool = False,
+        as_reader: str | None = None,
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. Raises
-        ``topic.unknown``."""
+        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. With
+        ``as_reader``, the name of whom it is for, what the reader has no grant for is refused, now
+        and when a grant is taken away. Without, all is read that the project's key opens: whoever
+        holds it could do so anyhow. Raises ``topic.unknown``, ``topic.not_granted`` and, for what
+        is client-sealed, ``topic.client_sealed`` without an identity."""
         ids = {self._find(name).topic_id: name for name in topics}
+        access = self._access(as_reader)
+        access.check(ids)
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__, skip_revoked=skip_revoked)
+        return Reader(
+            self._vault, lambda: ids, starts.__getitem__, access, skip_revoked=skip_revoked
+        )
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -285,6 +353,10 @@ class Broker:
         """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
         self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
 
-    def lookup(self) -> Lookup:
-        """What finds single events, for the calling thread."""
-        return Lookup(self._vault)
+    def lookup(self, as_reader: str | None = None) -> Lookup:
+        """What finds single events, for the calling thread; of what the reader may read, if
+        ``as_reader`` names one."""
+        return Lookup(self._vault, self._access(as_reader))
+
+    def _access(self, as_reader: str | None) -> Access:
+        return Access(self._vault, as_reader, self.audit)

@@ -28,12 +28,6 @@ def set_policy(
     """Replace a topic's policy; ``box`` seals one for a topic's id."""
     before = vault.policy(topic)
     topic_id = topic.topic_id
-    if policy.sealing != before.sealing:
-        raise EnsignError(
-            "topic.sealing_differs",
-            f"The topic {topic.name} is {before.sealing}-sealed for ever.",
-            "Make another topic that is sealed in the other way.",
-        )
     new, sealed = policy.deduplication, box(topic_id, policy)
     if new == before.deduplication:
         vault.engine.set_policy(topic_id, sealed)

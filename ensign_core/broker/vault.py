@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain
 from typing import TypeVar
@@ -14,9 +14,10 @@ from typing import TypeVar
 from ulid import ULID
 
 from ensign_core import frame
+from ensign_core.broker.client_keys import ClientKeys
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.change import Batch, Column, Offset, Op, Schema
-from ensign_core.crypto import PROJECT, DataKey, KeyProvider, KeyRing, Opener, Sealer
+from ensign_core.crypto import PROJECT, DataKey, Identity, KeyProvider, KeyRing, Opener, Sealer
 from ensign_core.crypto.keyring import revoked
 from ensign_core.engine import Engine, StaleKekError, Stored, Topic
 from ensign_core.errors import EnsignError
@@ -41,9 +42,11 @@ class Vault:
     looked up, or stored where it lies already, once more. ``keys`` is another ring after the KEK
     was rotated; both seal and open the same records."""
 
-    def __init__(self, engine: Engine, keys: KeyRing) -> None:
+    def __init__(self, engine: Engine, keys: KeyRing, identity: Identity | None = None) -> None:
         self.engine = engine
         self.keys = keys
+        self.client_keys = ClientKeys(engine.keys, engine.grants, identity)
+        self._sealing: dict[bytes, str] = {}
         self._openers: dict[bytes, Opener | list[_Range]] = {}
         self._revocations = 0
         self._looked_at = float("-inf")
@@ -113,6 +116,8 @@ class Vault:
             end = stored.offset + stored.events
             if error.code == "key.revoked":
                 end = max(end, self._revoked_until(stored.key_id, stored.offset))
+            elif error.code == "topic.not_granted":
+                end = self.client_keys.readable_from(stored.topic_id, stored.offset)
             where = f"{_WHERE}{topic}, offsets {stored.offset} to {end - 1})"
             raise EnsignError(error.code, f"{error.sentence}{where}", error.remedy) from None
 
@@ -135,16 +140,17 @@ class Vault:
 
     def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | list[_Range]:
         """What opens frames; for a key that is revoked, where they are."""
-        for key in self.engine.keys.stored([topic_id], ring.check):
-            if key.key_id == key_id and key.state == "revoked":
-                return self.engine.keys.ranges(key_id)
-            if key.key_id == key_id:
-                return ring.frame_opener(key)
-        raise EnsignError(
-            "key.missing",
-            f"The data key {key_id.hex()} is not in keys.db.",
-            "Restore keys.db from a backup; without the key these events cannot be read.",
-        )
+        key = self.engine.keys.key(key_id, ring.check)
+        if key is None or key.topic_id != topic_id:
+            raise EnsignError(
+                "key.missing",
+                f"The data key {key_id.hex()} is not in keys.db.",
+                "Restore keys.db from a backup; without the key these events cannot be read.",
+            )
+        if key.state == "revoked":
+            return self.engine.keys.ranges(key_id)
+        client = key.sealing == "client"
+        return self.client_keys.opener(key) if client else ring.frame_opener(key)
 
     def _revoked_until(self, key_id: bytes, offset: Offset) -> Offset:
         """Where behind an offset the events end that a revoked key sealed one after another."""
@@ -157,18 +163,27 @@ class Vault:
 
     def sealers(self, topics: Sequence[str]) -> dict[str, tuple[DataKey, Sealer]]:
         """The key that new frames of each topic are sealed under, made for those that have none,
-        with a session under it; a topic that there is not yet gets an id, which the key names."""
-        return self.under_kek(
+        with a session under it; a topic that there is not yet gets an id, which the key names.
+        Raises ``grants.none``."""
+        ids = self.engine.topic_ids(topics)
+        named = {name: ids.get(name) or bytes(ULID()) for name in topics}
+        client = self.client_sealed({topic_id: name for name, topic_id in ids.items()})
+        found = {
+            name: self.client_keys.sealer(topic_id, name)
+            for name, topic_id in named.items()
+            if topic_id in client
+        }
+        others = {name: topic_id for name, topic_id in named.items() if name not in found}
+        return found | self.under_kek(
             lambda ring: {
                 name: (key, ring.frame_sealer(key))
-                for name, key in self._active_keys(ring, topics).items()
+                for name, key in self._active_keys(ring, others).items()
             }
         )
 
-    def _active_keys(self, ring: KeyRing, topics: Sequence[str]) -> dict[str, DataKey]:
-        ids = self.engine.topic_ids(topics)
-        named = {name: ids.get(name) or bytes(ULID()) for name in topics}
-        found = self.engine.keys.stored(list(ids.values()), ring.check) if ids else []
+    def _active_keys(self, ring: KeyRing, named: Mapping[str, bytes]) -> dict[str, DataKey]:
+        ids = list(named.values())
+        found = self.engine.keys.stored(ids, ring.check) if ids else []
         active = {key.topic_id: key for key in found if key.state == "active"}
         fresh = [
             ring.new_data_key(topic_id, now_us())
@@ -179,6 +194,15 @@ class Vault:
             made = self.engine.keys.add(fresh, ring.check)
             active.update((key.topic_id, key) for key in made)
         return {name: active[topic_id] for name, topic_id in named.items()}
+
+    def client_sealed(self, topics: Mapping[bytes, str]) -> set[bytes]:
+        """Those of the topics, names by id, that are client-sealed: so they are from their making
+        on, or never."""
+        unknown = [name for topic_id, name in topics.items() if topic_id not in self._sealing]
+        if unknown:
+            for topic in self.engine.topics(unknown):
+                self._sealing[topic.topic_id] = self.policy(topic).sealing
+        return {topic_id for topic_id in topics if self._sealing.get(topic_id) == "client"}
 
     def schema(self, schema_id: int) -> Schema:
         """A schema by its id, from the engine at its first use."""

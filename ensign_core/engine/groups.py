@@ -22,6 +22,12 @@ class GroupStore:
                 [(group, offset, topic_id) for topic_id, offset in offsets.items()],
             )
 
+    def remove(self, group: str) -> None:
+        with self._database.transaction() as db:
+            for table in ("offsets", "pipeline_groups"):
+                db.execute(f"DELETE FROM {table} WHERE name = ?", (group,))  # noqa: S608
+            db.execute("DELETE FROM meta WHERE name = ?", (f"begun:{group}",))
+
     def offsets(self) -> dict[str, dict[bytes, Offset]]:
         groups: dict[str, dict[bytes, Offset]] = {}
         for name, topic_id, offset in self._database.rows(

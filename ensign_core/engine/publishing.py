@@ -195,13 +195,6 @@ def _supersede(db: apsw.Connection, topic: int, hashes: Sequence[tuple[bytes, Of
     return len(old)
 
 
-def forget_key(db: apsw.Connection, key_id: bytes) -> None:
-    """Forget the hashes of what a key seals: they are derived from it."""
-    ranges = list(db.execute("SELECT topic, base, base + events FROM frames WHERE key_id = ?",
-                             (key_id,)))  # fmt: skip
-    db.executemany("DELETE FROM dedup WHERE topic = ? AND offset >= ? AND offset < ?", ranges)
-
-
 class PublishingStore:
     """Implements `ensign_core.engine.claims.Publishing`."""
 
@@ -229,6 +222,14 @@ class PublishingStore:
                 topic_id, first, last,
             )
         ]  # fmt: skip
+
+    def forget(self, topic_id: bytes, offsets: Sequence[Offset]) -> None:
+        with self._database.transaction() as db:
+            db.executemany(
+                "DELETE FROM dedup WHERE offset = ? "
+                "AND topic = (SELECT id FROM topics WHERE ulid = ?)",
+                [(offset, topic_id) for offset in offsets],
+            )
 
     def seed(
         self, topic_id: bytes, hashes: Sequence[tuple[bytes, Offset]], *, latest: bool

@@ -79,6 +79,7 @@ def test_a_full_disk_is_told_and_leaves_everything_as_it_was(engine: SqliteEngin
     assert (offsets(engine), engine.pipelines.position("p")) == ([(0, 2), (2, 3)], b"second")
 
 
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
 def test_a_disk_that_is_really_full_is_told_at_every_size(small_disk: Path) -> None:
     """What fails may be the log, its index or a database file: always the same code."""
     filler = small_disk / "filler"

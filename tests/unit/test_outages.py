@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ensign_core.broker import Broker, Event, restore
+from ensign_core.broker import Broker, DiskBudget, Event, restore
 from ensign_core.crypto import FileProvider
 from ensign_core.errors import EnsignError
 from tests.processes import Process, Processes
@@ -85,7 +85,7 @@ def test_a_project_on_a_full_disk_keeps_what_was_acked(
     keys.keys(create=True)
     noise = random.Random(3)
     filler = small_disk / "filler"
-    with Broker.open(small_disk / "b", keys) as broker:
+    with Broker.open(small_disk / "b", keys, disk=DiskBudget(free_bytes_min=0)) as broker:
         acked = broker.publish("t", EVENTS) + 1
         free = os.statvfs(small_disk).f_bavail * 4096
         filler.write_bytes(bytes(free - 300_000))

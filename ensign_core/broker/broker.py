@@ -12,25 +12,30 @@ from typing import BinaryIO, Self
 
 from ulid import ULID
 
+from ensign_core.broker.access import Access
+from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
+from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.events import Event, Received, event_batch
+from ensign_core.broker.grants import Grants
 from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
+from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
 from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy, check_policy
 from ensign_core.broker.reader import Reader, Start
-from ensign_core.broker.vault import Vault, about_policy, record_key
+from ensign_core.broker.vault import Vault, about_policy, unlocked
+from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, KmsProvider, default_key_file
+from ensign_core.crypto import FileProvider, Identity, KeyProvider, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.budget import DiskBudget
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
 TOPIC_BYTES_MAX = 512
-_CHECK = "kek"
 _EMPTY = Event(b"")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -69,11 +74,15 @@ class Broker:
         self._publisher: Writer | None = None
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
-        self._keeping = Keeping(vault, self._policy, keep_every_s)
+        self._keeping = Keeping(vault, vault.policy, keep_every_s)
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
-        self.pipelines = Pipelines(vault, self.offset)
+        self.grants = Grants(vault, self._find, self.audit)
+        """Who may read what."""
+        self.pipelines = Pipelines(vault, self.offset, self.audit)
         """What is kept for pipelines."""
+        self.keys = Keys(vault, self._find, self.publish)
+        """The life of the data keys."""
         self.notice = notice
         """What to tell the user after the first use: where the new key lies."""
 
@@ -86,12 +95,14 @@ class Broker:
         create: bool = True,
         disk: DiskBudget | None = None,
         keep_every_s: float = KEEP_EVERY_S,
+        identity: Identity | None = None,
     ) -> Self:
         """Open the broker in the folder ``path``, with the key in ``PATH.keys`` unless ``keys``
         says otherwise. Both are made at first use, unless ``create`` is false: then
         ``broker.not_found``. ``disk`` limits what appends of this process may take; a broker that
-        writes trims and compacts topics every ``keep_every_s``. Raises ``key.missing`` and
-        ``key.wrong`` before touching anything."""
+        writes trims and compacts topics every ``keep_every_s``. What is client-sealed is read with
+        the ``identity`` of a reader. Raises ``key.missing`` and ``key.wrong`` before touching
+        anything."""
         folder = Path(path)
         provider = keys or FileProvider(default_key_file(folder))
         if not create and not (folder / "ensign.db").exists():
@@ -103,12 +114,9 @@ class Broker:
             )
         engine = SqliteEngine(folder, disk or DiskBudget())
         try:
-            check = engine.meta().get(_CHECK)
-            ring = KeyRing(provider, create=check is None, check=check)
-            if check is None:
-                engine.set_meta({_CHECK: ring.check, "project": bytes(ULID())})
-                ring.verify(engine.meta()[_CHECK], provider.describe())
-            ring.use_records(record_key(engine, ring, fresh=check is None))
+            ring = unlocked(engine, provider)
+            if "project" not in engine.meta():
+                engine.set_meta({"project": bytes(ULID())})
         except BaseException:
             engine.close()
             raise
@@ -118,7 +126,7 @@ class Broker:
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."
             )
-        return cls(engine, Vault(engine, ring), notice, keep_every_s)
+        return cls(engine, Vault(engine, ring, identity), notice, keep_every_s)
 
     def close(self) -> None:
         self._keeping.close()
@@ -149,7 +157,7 @@ class Broker:
                     for name, offsets in groups.items()
                     if topic.topic_id in offsets
                 },
-                topic.content_bytes, topic.duplicates, self._policy(topic),
+                topic.content_bytes, topic.duplicates, self._vault.policy(topic),
             )
             for topic in topics
         ]  # fmt: skip
@@ -161,29 +169,36 @@ class Broker:
         raise unknown_topic(name)
 
     def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
-        """Make an empty topic, or leave the one of that name as it is."""
+        """Make an empty topic, or leave the one of that name as it is. Raises
+        ``topic.sealing_fixed`` if that is sealed in another way than ``policy`` says."""
         check_topic_name(name)
         check_policy(policy or TopicPolicy())
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
-        return self.topic(name)
+        made = self.topic(name)
+        if policy is not None and made.policy.sealing != policy.sealing:
+            raise EnsignError(
+                "topic.sealing_fixed",
+                f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
+                "Give another name: a topic is sealed for ever as it was when it was made.",
+            )
+        return made
 
     def set_policy(self, name: str, policy: TopicPolicy) -> None:
         """Replace a topic's policy. ``topic.sealing_fixed`` if that would change its sealing,
         ``topic.client_sealed`` for what needs to see inside such a topic."""
         topic = self._find(name)
-        check_policy(policy, self._policy(topic))
+        check_policy(policy, self._vault.policy(topic))
         self._engine.set_policy(topic.topic_id, self._box(topic.topic_id, policy))
 
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
             return self._records.box(policy.encode(), about_policy(topic_id))
 
-    def _policy(self, topic: Topic) -> TopicPolicy:
-        if topic.policy is None:
-            return TopicPolicy()
-        about = about_policy(topic.topic_id)
-        return TopicPolicy.decode(self._vault.keys.open_record(topic.policy, about))
+    def client_sealed(self, topics: Iterable[str]) -> bool:
+        """Whether any of the topics is client-sealed; one that there is not yet is not."""
+        ids = self._engine.topic_ids(list(topics))
+        return bool(self._vault.client_sealed({key: name for name, key in ids.items()}))
 
     def archive_topic(self, name: str) -> None:
         """Let a topic take no more events: appends are refused with ``topic.archived``."""
@@ -253,14 +268,28 @@ class Broker:
         return self.assembler(stores).each(events)
 
     def reader(
-        self, topics: Sequence[str], start: Start = "start", group: str | None = None
+        self,
+        topics: Sequence[str],
+        start: Start = "start",
+        group: str | None = None,
+        *,
+        skip_revoked: bool = False,
+        as_reader: str | None = None,
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. Raises ``topic.unknown``."""
+        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. With
+        ``as_reader``, the name of whom it is for, what the reader has no grant for is refused, now
+        and when a grant is taken away. Without, all is read that the project's key opens: whoever
+        holds it could do so anyhow. Raises ``topic.unknown``, ``topic.not_granted`` and, for what
+        is client-sealed, ``topic.client_sealed`` without an identity."""
         ids = {self._find(name).topic_id: name for name in topics}
+        access = self._access(as_reader)
+        access.check(ids)
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__)
+        return Reader(
+            self._vault, lambda: ids, starts.__getitem__, access, skip_revoked=skip_revoked
+        )
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -289,9 +318,33 @@ class Broker:
         ids = self._engine.topic_ids(list(offsets))
         self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
 
-    def lookup(self) -> Lookup:
-        """What finds single events, for the calling thread."""
-        return Lookup(self._vault)
+    def backup(self, folder: str | Path, progress: Progress | None = None) -> Manifest:
+        """Copy the project into ``folder``, where there must be nothing, while it is in use, and
+        open every frame of the copy before it has that name. The key-encryption key is not in it,
+        and data keys that are revoked later are. Raises ``backup.exists``, ``backup.running``,
+        ``backup.damaged``, ``backup.disk_full`` and others; then nothing of it is left."""
+        return backup(self._vault, self.project, Path(folder), progress or silent)
+
+    def verify(
+        self, topics: Sequence[str] | None = None, progress: Progress | None = None
+    ) -> Verified:
+        """Open every frame, record and key, or what is of these topics, while they are in use, and
+        say what is not as it was written. Raises ``topic.unknown``."""
+        for name in topics or ():
+            self._find(name)
+        return verify(self._vault, topics, progress)
+
+    def audit(self, kind: str, **fields: str) -> None:
+        """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
+        self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
+
+    def lookup(self, as_reader: str | None = None) -> Lookup:
+        """What finds single events, for the calling thread; of what the reader may read, if
+        ``as_reader`` names one."""
+        return Lookup(self._vault, self._access(as_reader))
+
+    def _access(self, as_reader: str | None) -> Access:
+        return Access(self._vault, as_reader, self.audit)
 
 
 def check_topic_name(name: str) -> None:

@@ -41,11 +41,23 @@ class Deduplication:
 @dataclass(frozen=True)
 class TopicPolicy:
     """All of it. ``sealing`` is ``server`` (whoever has the project's key reads) or ``client`` (the
-    writer seals for the readers that have a grant); it is chosen when the topic is made."""
+    writer seals for the readers that have a grant); it is chosen when the topic is made. Raises
+    ``topic.client_sealed`` for what must see inside the events of a client-sealed topic."""
 
     retention: Retention = field(default_factory=Retention)
     deduplication: Deduplication = field(default_factory=Deduplication)
     sealing: Literal["server", "client"] = "server"
+
+    def __post_init__(self) -> None:
+        if self.sealing == "client" and (
+            self.retention.compact or self.deduplication.strategy != "none"
+        ):
+            raise EnsignError(
+                "topic.client_sealed",
+                "Neither compaction nor deduplication goes with client sealing: who does it must "
+                "see inside the events.",
+                "Leave them out, or let the topic be sealed by the server.",
+            )
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()

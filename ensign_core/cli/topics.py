@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from ensign_core.cli import keeping, large
 from ensign_core.cli.keeping import TopicArgument
 from ensign_core.cli.options import (
     ConfigOption,
+    IdentityOption,
     JsonOption,
     KeysOption,
     PathOption,
@@ -65,6 +66,7 @@ def as_dict(topic: TopicInfo) -> dict[str, Any]:
         "content_bytes": topic.content_bytes,
         "ratio": round(topic.content_bytes / topic.bytes, 2) if topic.content_bytes else None,
         "policy": policy_dict(topic.policy),
+        "sealing": topic.policy.sealing,
     }
 
 
@@ -142,6 +144,14 @@ def create_topic(
     compact: CompactOption = None,
     tombstones: TombstonesOption = None,
     trim_unread: TrimUnreadOption = None,
+    sealing: Annotated[
+        Literal["server", "client"] | None,
+        typer.Option(
+            "--sealing",
+            help="server: whoever has the project's key reads it; client: only readers that have "
+            "a grant. For ever. Default: server.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
@@ -150,7 +160,9 @@ def create_topic(
     exists stays as it is."""
     kept = retention(Retention(), keep_age, keep_bytes, compact, tombstones, trim_unread)
     with open_broker(config, path, keys, create=True) as broker:
-        broker.create_topic(topic, TopicPolicy(kept))
+        chosen = sealing is not None or kept != Retention()
+        policy = TopicPolicy(kept, sealing=sealing or "server") if chosen else None
+        broker.create_topic(topic, policy)
 
 
 @app.command("delete")
@@ -179,6 +191,13 @@ def read(
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
     save: large.SaveOption = None,
     stores: large.StoresOption = None,
+    skip_revoked: Annotated[
+        bool, typer.Option("--skip-revoked", help="Go on behind events whose key was revoked.")
+    ] = False,
+    identity: IdentityOption = None,
+    as_reader: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Read what this reader may read.")
+    ] = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
@@ -186,14 +205,18 @@ def read(
     """Print the events of a topic, one per line, or save each one's data to a file."""
     lines = formatter(form)
     begin = parse_start(start)
-    with open_broker(config, path, keys) as broker:
-        reader = broker.reader([topic], begin)
+    with open_broker(config, path, keys, identity=identity) as broker:
+        reader = broker.reader([topic], begin, skip_revoked=skip_revoked, as_reader=as_reader)
         left = most if most is not None else sys.maxsize
         if save is not None:
             large.save(broker, reader, save, stores or [], left, follow=follow)
             return
+        skipped = 0
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
+            if reader.skipped > skipped:
+                notice(f"{reader.skipped - skipped} events were passed over: their key is revoked.")
+                skipped = reader.skipped
             if not batches and not follow:
                 return
             for batch in batches:

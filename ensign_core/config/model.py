@@ -180,6 +180,11 @@ class BrokerConfig(_Section):
         "names; the first that matches counts. Topics that there are keep what they have, see "
         "`ensign topics set`.",
     )
+    identity: Path | None = Field(
+        None,
+        description="The file with a reader's identity, as `ensign grants identity` makes it, with "
+        "which sinks read client-sealed topics. Default: none, and they cannot.",
+    )
 
 
 class MetricsConfig(_Section):
@@ -225,6 +230,11 @@ class SinkEntry(_Section):
     )
     transforms: tuple[AnyTransform, ...] = Field(
         (), description="Steps between the topic and this sink, in their order."
+    )
+    skip_revoked: bool = Field(
+        False,
+        description="Go on behind events whose key was revoked. Otherwise the pipeline stops at "
+        "them with `key.revoked`.",
     )
 
 

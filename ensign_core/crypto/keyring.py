@@ -21,18 +21,20 @@ KEY_ID_BYTES = 16
 PROJECT = bytes(16)
 """The topic id of the project's own key: a ULID that no topic has."""
 _NONCE_BYTES = 12
-_FRAMES, _RECORDS = b"frames", b"records"
+FRAMES, _RECORDS = b"frames", b"records"
 
 
 @dataclass(frozen=True)
 class DataKey:
-    """A topic's key as it is stored: wrapped, or empty once revoked. ``created`` is in µs."""
+    """A topic's key as it is stored: wrapped under the KEK, or empty once revoked and where it is
+    sealed for the readers of a client-sealed topic alone. ``created`` is in µs."""
 
     key_id: bytes
     topic_id: bytes
     wrapped: bytes
     created: int
     state: Literal["active", "retired", "revoked"]
+    sealing: Literal["server", "client"] = "server"
 
 
 class KeyRing:
@@ -43,6 +45,8 @@ class KeyRing:
         """Take that of the provider's KEKs that ``check``, which is stored with the data, is of; in
         a new project, without one, the newest. ``create`` is for the provider. Raises ``key.wrong``
         and what the provider raises."""
+        self.provider = provider
+        """Where the KEK came from."""
         keks = provider.keys(create=create)
         kek = next((kek for kek in keks if check in (None, _check(kek))), keks[0])
         self._wrap = AESGCM(_derive(kek, b"wrap"))
@@ -87,8 +91,8 @@ class KeyRing:
         self._records = Opener(self._record_key, _RECORDS)
 
     def rewrap(self, key: DataKey, to: KeyRing) -> DataKey:
-        """The same key, wrapped under another ring's KEK; a revoked one as it is."""
-        if key.state == "revoked":
+        """The same key, wrapped under another ring's KEK; one that no KEK wraps as it is."""
+        if key.state == "revoked" or key.sealing == "client":
             return key
         return replace(key, wrapped=to._seal(self._unwrap(key), key.key_id, key.topic_id))
 
@@ -115,11 +119,11 @@ class KeyRing:
 
     def frame_sealer(self, key: DataKey) -> Sealer:
         """A new writer session for a topic's frames."""
-        return Sealer(self._unwrap(key), _FRAMES)
+        return Sealer(self._unwrap(key), FRAMES)
 
     def frame_opener(self, key: DataKey) -> Opener:
         """Opens the frames sealed under ``key``; ``key.revoked`` if it was destroyed."""
-        return Opener(self._unwrap(key), _FRAMES)
+        return Opener(self._unwrap(key), FRAMES)
 
     def record_sealer(self) -> Sealer:
         """A new session for positions and schemas."""
@@ -134,7 +138,8 @@ def revoked(key_id: bytes) -> EnsignError:
     return EnsignError(
         "key.revoked",
         f"The data key {key_id.hex()} was revoked: what it sealed cannot be read any more.",
-        "Read on behind it with a later offset; the data is gone for ever, as was asked for.",
+        "The data is gone for ever, as was asked for: go on behind it with `--skip-revoked`, or "
+        "`skip_revoked: true` at a sink.",
     )
 
 

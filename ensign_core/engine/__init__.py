@@ -6,8 +6,9 @@ any thread and process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
@@ -57,6 +58,7 @@ class Stored:
     offset: Offset
     events: int
     frame: bytes
+    key_id: bytes
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class Beside:
 class StaleWriteError(Exception):
     """An append was sealed for a topic or under a key that is no longer current (made at the same
     time by another process, rotated, revoked). Nothing was written: look again and seal anew."""
+
+
+class StaleKekError(Exception):
+    """Data keys are wrapped under another KEK than that of the given check, since it was rotated.
+    Nothing was written: get the KEK anew and wrap or unwrap again."""
 
 
 class Bell(Protocol):
@@ -185,13 +192,95 @@ class Groups(Protocol):
 
 
 class Keys(Protocol):
-    """Wrapped data keys."""
+    """Wrapped data keys, and the check of the KEK that they all are wrapped under, which is empty
+    before `begin`. Whatever takes a ``check`` raises StaleKekError if that is not the stored one at
+    the same moment."""
 
-    def stored(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
-        """The keys of these topics, or all, oldest first."""
+    def check(self) -> bytes:
+        """The check that is stored."""
 
-    def add(self, keys: Sequence[DataKey]) -> list[DataKey]:
+    def begin(self, check: bytes) -> None:
+        """Store the first check; one that is there stays."""
+
+    def stored(
+        self, topic_ids: Sequence[bytes] | None = None, check: bytes | None = None
+    ) -> list[DataKey]:
+        """The keys of these topics, or all, oldest first; to unwrap them with a ``check``."""
+
+    def key(self, key_id: bytes, check: bytes | None = None) -> DataKey | None:
+        """One key, whichever topic it is of; to unwrap it with a ``check``."""
+
+    def add(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         """Keep the first key of each topic; returns the active ones, which may be another's."""
+
+    def rotate(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
+        """Let these be the active keys of their topics, whose present ones are retired: they open
+        what they sealed, and seal no more. Returns those of topics that had an active key; others
+        get one when they are written to, and so do client-sealed ones, whose keys writers make."""
+
+    def rewrap(self, wrap: Callable[[DataKey], DataKey], check: bytes, to: bytes) -> bool:
+        """Replace all keys by what ``wrap`` makes of them, and the check by ``to``; nothing if it
+        is that already. Whether it did. Afterwards no key is left as it was wrapped before."""
+
+    def revoke(self, key_id: bytes) -> None:
+        """Destroy a key: no byte of it is left in the files afterwards, it seals no more, and what
+        is held under it is void. Once more changes nothing, but completes one that was broken
+        off."""
+
+    def revocations(self) -> int:
+        """How often `revoke` was called: a number that others compare to learn of it."""
+
+    def frames(self) -> dict[bytes, int]:
+        """How many frames there are of each key that has any."""
+
+    def ranges(self, key_id: bytes) -> list[tuple[Offset, Offset]]:
+        """The offsets of the events under a key, as ranges from a first one to behind a last."""
+
+
+class Grant(NamedTuple):
+    """What a reader may do: read the topic if ``granted``, else no more. ``created`` is in µs;
+    without a public key nobody can seal for the reader."""
+
+    topic_id: bytes
+    reader: str
+    public_key: str | None
+    created: int
+    granted: bool
+
+
+class Grants(Protocol):
+    """Who may read which topics, and the data keys that are sealed for readers."""
+
+    def of(self, topic_ids: Iterable[bytes]) -> list[Grant]:
+        """Those of these topics, taken away ones too, by reader."""
+
+    def public_key(self, reader: str) -> str | None:
+        """The public key that is known of a reader."""
+
+    def add(self, grant: Grant, boxes: Mapping[bytes, bytes], giver: str | None = None) -> bool:
+        """Let a reader read, with the public key given if it is not None; whether that is new. Then
+        a topic's active client-sealed keys are retired, so the next one is sealed for the reader
+        too. ``boxes`` are past keys by id, sealed for the reader. Raises
+        StaleWriteError unless these are all that the reader with the public key ``giver`` has, and
+        ``reader.key_taken`` and ``reader.key_differs``."""
+
+    def remove(self, topic_id: bytes, reader: str) -> bool:
+        """Let a reader read no more: what was sealed for the reader is destroyed, which counts as
+        one of `Keys.revocations`, and the topic's active client-sealed keys are retired. Whether
+        there was such a grant."""
+
+    def add_key(self, key: DataKey, boxes: Mapping[str, bytes]) -> None:
+        """Keep a client-sealed key, sealed for each public key. Raises StaleWriteError unless these
+        are those of all that may read the topic."""
+
+    def boxes(
+        self, public_key: str, topic_id: bytes, key_id: bytes | None = None
+    ) -> dict[bytes, bytes]:
+        """The keys of a topic, or the one of them, that are sealed for a reader, by id."""
+
+    def readable_from(self, public_key: str, topic_id: bytes, offset: Offset) -> Offset:
+        """Where behind ``offset`` the first frame begins whose key is sealed for a reader; the
+        topic's end if none is."""
 
 
 class Letters(Protocol):
@@ -214,6 +303,41 @@ class Letters(Protocol):
 
     def replays(self, topic_id: bytes, first: Offset, last: Offset) -> dict[Offset, Replay]:
         """What is known of dead letters between two offsets that were to be replayed."""
+
+
+class Flaw(NamedTuple):
+    """Something in the tables that cannot be as it is, and which offsets of which topic it
+    concerns, as far as that can be said."""
+
+    code: str
+    sentence: str
+    topic_id: bytes | None = None
+    first: Offset | None = None
+    last: Offset | None = None
+
+
+class Record(NamedTuple):
+    """A sealed value that is not a frame: of what kind, and what it belongs to."""
+
+    kind: Literal["position", "kept", "status", "signal", "letter", "schema", "policy"]
+    of: tuple[str | int | bytes, ...]
+    box: Sealed
+
+
+class Inspection(Protocol):
+    """What can be said of the stored data without a key, while it is in use."""
+
+    def flaws(self, topic_id: bytes | None = None) -> list[Flaw]:
+        """What is wrong with the files, and with how the frames of a topic, or of all, lie; of each
+        kind some."""
+
+    def records(self) -> Iterator[Record]: ...
+
+    def copy(self, folder: Path, progress: Callable[[int, int], None]) -> set[bytes]:
+        """Copy everything but what only lives while it is in use into an empty folder, as of one
+        moment, but for the keys: they come last, so that one destroyed meanwhile is not in the
+        copy. Nobody waits for it. ``progress`` is told how much of how much is done. Returns the
+        ids of the topics that there still were at the end; the keys of others may be missing."""
 
 
 class Keeping(Protocol):
@@ -259,7 +383,9 @@ class Engine(Protocol):
     pipelines: Pipelines
     groups: Groups
     keys: Keys
+    grants: Grants
     letters: Letters
+    inspection: Inspection
     keeping: Keeping
 
     def meta(self) -> Mapping[str, bytes]: ...

@@ -172,7 +172,18 @@ def _place(db: apsw.Connection, bodies: Sequence[_Body], topics: Iterable[_Topic
 
 
 def release(db: apsw.Connection, pipeline: str) -> None:
-    """Make what a pipeline holds readable, in the order of its appends."""
+    """Make what a pipeline holds readable, in the order of its appends. ``pipeline.interrupted`` if
+    some of it was sealed under a key that has been revoked."""
+    for _ in db.execute(
+        "SELECT 1 FROM held JOIN bodies ON id = body WHERE pipeline = ? AND length(data) = 0",
+        (pipeline,),
+    ):
+        raise EnsignError(
+            "pipeline.interrupted",
+            f"What the pipeline {pipeline} held of a transaction was sealed under a key that has "
+            "been revoked.",
+            "Nothing is to be done: it reads the transaction again by itself.",
+        )
     bodies = [
         _Body(*row)
         for row in db.execute(
@@ -217,7 +228,8 @@ def delete(db: apsw.Connection, topic: int) -> None:
         db.execute(f"DELETE FROM bodies WHERE id IN (SELECT body FROM {table} WHERE topic = ?)",  # noqa: S608
                    (topic,))  # fmt: skip
     for table in (
-        "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "compactions",
+        "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "dedup",
+        "compactions",
     ):  # fmt: skip
         db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
     db.execute("DELETE FROM topics WHERE id = ?", (topic,))

@@ -17,7 +17,9 @@ from ensign_core.change import Offset, Stage
 from ensign_core.engine import (
     Beside,
     Epoch,
+    Grants,
     Groups,
+    Inspection,
     Keeping,
     Keys,
     Letters,
@@ -31,7 +33,9 @@ from ensign_core.engine.append import check_epoch, delete, keep, release, write_
 from ensign_core.engine.budget import DiskBudget, Room
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
+from ensign_core.engine.grants import GrantStore
 from ensign_core.engine.groups import GroupStore
+from ensign_core.engine.inspection import Inspector
 from ensign_core.engine.keeping import KeepingStore
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
@@ -49,9 +53,11 @@ class SqliteEngine:
         self._room = Room(path, budget) if budget is not None else None
         self.database = Database(path)
         self.keys: Keys = KeyStore(self.database)
+        self.grants: Grants = GrantStore(self.database)
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
+        self.inspection: Inspection = Inspector(self.database)
         self.keeping: Keeping = KeepingStore(self.database)
 
     def close(self) -> None:
@@ -101,7 +107,9 @@ class SqliteEngine:
         with self.database.transaction() as db:
             for (number,) in list(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,))):
                 delete(db, number)
-            db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
+            for table in ("data_keys", "grants"):
+                db.execute(f"DELETE FROM keys.{table} WHERE topic = ?", (topic_id,))  # noqa: S608
+        self.database.scrub_keys()
 
     def append(
         self,
@@ -167,7 +175,7 @@ class SqliteEngine:
             # By `+` no index of topics is used: in another order than asked for, all frames that
             # are left would be sorted at each call, with their bodies.
             cursor = self.database.connection().execute(
-                "SELECT seq, ulid, base, frames.events, data FROM frames "  # noqa: S608
+                "SELECT seq, ulid, base, frames.events, data, key_id FROM frames "  # noqa: S608
                 "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
                 f"WHERE seq > ? AND +topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
                 "ORDER BY seq LIMIT ?",

@@ -18,6 +18,7 @@ WAIT = frozenset(
         "disk_full",
         "disk_budget",  # what the project may take of the disk is used up
         "busy",
+        "interrupted",  # what was under way is void, and begins again
     }
 )
 """Last words of codes that time or an operator mends without touching the pipeline. Every other

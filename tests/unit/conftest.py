@@ -21,10 +21,18 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A disk of the size that the test's parameter says."""
+    """A disk of the size that the test's parameter says, or of 2 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(disk)]
+    command = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={getattr(request, 'param', '2m')}",
+        "tmpfs",
+        str(disk),
+    ]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("a small disk can be mounted by root only")
     yield disk

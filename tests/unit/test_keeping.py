@@ -327,7 +327,7 @@ def test_one_process_keeps_at_a_time(broker: Broker, monkeypatch: pytest.MonkeyP
 
 
 def test_a_topic_is_compacted_again_when_half_of_it_is_new(broker: Broker) -> None:
-    keeping = Keeping(broker._vault, broker._policy)
+    keeping = Keeping(broker._vault, broker._vault.policy)
     broker.create_topic("t", policy(compact=True))
     broker.publish("t", [Event(b"", b"%d" % number) for number in range(10)])
     due = [bool(keeping._keep(None, lambda _: False))]

@@ -23,7 +23,7 @@ from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
 from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
-from ensign_core.broker.policy import TopicPolicy, check_policy
+from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start
 from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
@@ -172,23 +172,17 @@ class Broker:
         """Make an empty topic, or leave the one of that name as it is. Raises
         ``topic.sealing_fixed`` if that is sealed in another way than ``policy`` says."""
         check_topic_name(name)
-        check_policy(policy or TopicPolicy())
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
         made = self.topic(name)
-        if policy is not None and made.policy.sealing != policy.sealing:
-            raise EnsignError(
-                "topic.sealing_fixed",
-                f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
-                "Give another name: a topic is sealed for ever as it was when it was made.",
-            )
+        if policy is not None:
+            _check_sealing(name, made.policy, policy)
         return made
 
     def set_policy(self, name: str, policy: TopicPolicy) -> None:
-        """Replace a topic's policy. ``topic.sealing_fixed`` if that would change its sealing,
-        ``topic.client_sealed`` for what needs to see inside such a topic."""
+        """Replace a topic's policy. ``topic.sealing_fixed`` if that would change its sealing."""
         topic = self._find(name)
-        check_policy(policy, self._vault.policy(topic))
+        _check_sealing(name, self._vault.policy(topic), policy)
         self._engine.set_policy(topic.topic_id, self._box(topic.topic_id, policy))
 
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
@@ -345,6 +339,15 @@ class Broker:
 
     def _access(self, as_reader: str | None) -> Access:
         return Access(self._vault, as_reader, self.audit)
+
+
+def _check_sealing(name: str, before: TopicPolicy, policy: TopicPolicy) -> None:
+    if before.sealing != policy.sealing:
+        raise EnsignError(
+            "topic.sealing_fixed",
+            f"The topic {name} is there already, and it is {before.sealing}-sealed.",
+            "Give another name: a topic is sealed for ever as it was when it was made.",
+        )
 
 
 def check_topic_name(name: str) -> None:

@@ -48,7 +48,7 @@ WHERE (?1 IS NULL OR topic = ?1) AND NOT EXISTS (SELECT 1 FROM bodies WHERE id =
 TOPICLESS = "SELECT count(*) FROM frames WHERE topic NOT IN (SELECT id FROM topics)"
 
 COUNTED = """
-SELECT ulid, topics.events, bytes, next_offset, sum(frames.events), sum(length(data)),
+SELECT ulid, topics.events, bytes, next_offset, sum(frames.events - removed), sum(length(data)),
     max(base + frames.events)
 FROM topics LEFT JOIN frames ON topic = topics.id LEFT JOIN bodies ON bodies.id = body
 WHERE ?1 IS NULL OR topics.id = ?1 GROUP BY topics.id

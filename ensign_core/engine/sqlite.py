@@ -20,7 +20,6 @@ from ensign_core.engine import (
     Grants,
     Groups,
     Inspection,
-    Keeping,
     Keys,
     Letters,
     Pipelines,
@@ -37,6 +36,7 @@ from ensign_core.engine.grants import GrantStore
 from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.inspection import Inspector
 from ensign_core.engine.keeping import KeepingStore
+from ensign_core.engine.kept import Keeping
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore

@@ -15,15 +15,19 @@ from ulid import ULID
 from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
-from ensign_core.broker.events import Event, Received, event_batch
+from ensign_core.broker.committer import Committer
+from ensign_core.broker.events import Event, Received
 from ensign_core.broker.grants import Grants
 from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
 from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
 from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
+from ensign_core.broker.names import check_topic_name, unknown_topic
 from ensign_core.broker.pipelines import Pipelines
-from ensign_core.broker.policy import TopicPolicy
+from ensign_core.broker.policy import TopicPolicy, check_policy
+from ensign_core.broker.policy_change import set_policy
+from ensign_core.broker.publisher import Publisher
 from ensign_core.broker.reader import Reader, Start
 from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
@@ -35,7 +39,6 @@ from ensign_core.engine.budget import DiskBudget
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
-TOPIC_BYTES_MAX = 512
 _EMPTY = Event(b"")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -71,9 +74,10 @@ class Broker:
     ) -> None:
         self._engine = engine
         self._vault = vault
-        self._publisher: Writer | None = None
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
+        self._committer = Committer(vault)
+        self._publisher = Publisher(vault, self._committer)
         self._keeping = Keeping(vault, vault.policy, keep_every_s)
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
@@ -129,6 +133,8 @@ class Broker:
         return cls(engine, Vault(engine, ring, identity), notice, keep_every_s)
 
     def close(self) -> None:
+        """Commit what was sent to publish, and close."""
+        self._committer.close()
         self._keeping.close()
         self._engine.close()
 
@@ -172,18 +178,26 @@ class Broker:
         """Make an empty topic, or leave the one of that name as it is. Raises
         ``topic.sealing_fixed`` if that is sealed in another way than ``policy`` says."""
         check_topic_name(name)
+        check_policy(policy or TopicPolicy())
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
         made = self.topic(name)
-        if policy is not None:
-            _check_sealing(name, made.policy, policy)
+        if policy is not None and made.policy.sealing != policy.sealing:
+            raise EnsignError(
+                "topic.sealing_fixed",
+                f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
+                "Give another name: a topic is sealed for ever as it was when it was made.",
+            )
         return made
 
     def set_policy(self, name: str, policy: TopicPolicy) -> None:
-        """Replace a topic's policy. ``topic.sealing_fixed`` if that would change its sealing."""
+        """Replace a topic's policy. Where that changes which events are duplicates, those that
+        there are are read first, so that later ones are compared with them too.
+        ``topic.sealing_fixed`` if it would change the sealing, ``topic.client_sealed`` for what
+        needs to see inside such a topic."""
         topic = self._find(name)
-        _check_sealing(name, self._vault.policy(topic), policy)
-        self._engine.set_policy(topic.topic_id, self._box(topic.topic_id, policy))
+        check_policy(policy, self._vault.policy(topic))
+        set_policy(self._vault, topic, policy, self._box)
 
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
@@ -228,20 +242,27 @@ class Broker:
         self._keeping.start()
         return Writer(self._vault, pipeline)
 
+    def publisher(
+        self, session: bytes | str | None = None, *, create_topics: bool = True
+    ) -> Publisher:
+        """What publishes for any number of threads, with acks. In a ``session`` events are numbered
+        and a retry is stored once. Topics are made as needed, or, without ``create_topics``,
+        refused as ``topic.unknown``."""
+        self._keeping.start()
+        return Publisher(self._vault, self._committer, session, create_topics=create_topics)
+
     def publish(self, topic: str, events: Iterable[Event], large: Large | None = None) -> Offset:
-        """Append events to a topic, made if need be. Returns the last one's offset (that of the
-        topic's end less one if there were none) once they are on the disk. ``large`` says what
-        becomes of the data of events that are too large."""
-        check_topic_name(topic)
+        """Append events to a topic, made if need be, in one commit. Returns the last one's offset
+        (that of the topic's end less one if there were none; that of the event it repeats if the
+        topic's policy makes it a duplicate) once they are on the disk. ``large`` says what becomes
+        of the data of events that are too large. Raises ``event.too_large``, ``topic.archived`` and
+        the engine's errors: then none of them was stored."""
         if large is not None:
+            check_topic_name(topic)
             events = map(Lifter(large, topic, self.writer).event, events)
-        batch = event_batch(topic, events)
-        with self._lock:
-            if not len(batch):
-                return self.create_topic(topic).next_offset - 1
-            self._publisher = self._publisher or self.writer()
-            (first,) = self._publisher.append([(topic, batch)])
-        return first + len(batch) - 1
+        self._keeping.start()
+        offset = self._publisher.publish_all(topic, events)
+        return self.create_topic(topic).next_offset - 1 if offset is None else offset
 
     def publish_file(
         self, topic: str, file: BinaryIO, large: Large, event: Event = _EMPTY
@@ -339,29 +360,3 @@ class Broker:
 
     def _access(self, as_reader: str | None) -> Access:
         return Access(self._vault, as_reader, self.audit)
-
-
-def _check_sealing(name: str, before: TopicPolicy, policy: TopicPolicy) -> None:
-    if before.sealing != policy.sealing:
-        raise EnsignError(
-            "topic.sealing_fixed",
-            f"The topic {name} is there already, and it is {before.sealing}-sealed.",
-            "Give another name: a topic is sealed for ever as it was when it was made.",
-        )
-
-
-def check_topic_name(name: str) -> None:
-    """Raise ``topic.name_invalid`` unless ``name`` may name a topic."""
-    legal = name.isascii() and all(c.isalnum() or c in "._-" for c in name)
-    if not name or len(name) > TOPIC_BYTES_MAX or not legal:
-        raise EnsignError(
-            "topic.name_invalid",
-            "A topic's name is 1 to 512 letters, digits, dots, underscores and hyphens.",
-            "Choose another name.",
-        )
-
-
-def unknown_topic(name: str) -> EnsignError:
-    return EnsignError(
-        "topic.unknown", f"There is no topic {name!r}.", "List the topics with: ensign topics list"
-    )

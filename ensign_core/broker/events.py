@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
+from operator import sub
 
 from ensign_core.broker.vault import now_us
 from ensign_core.change import (
@@ -19,11 +22,18 @@ from ensign_core.change import (
     Tx,
     event_schema,
 )
+from ensign_core.errors import EnsignError
 from ensign_core.rows import split
 from ensign_core.rows.published import bodies
 
 EVENT_BYTES_MAX = 5_243_000
-"""What an event may take; larger ones are published with ``large=``."""
+"""What the data of an event may take; larger ones are published with ``large=``."""
+
+ATTRIBUTES_BYTES_MAX = 1 << 20
+"""What all else of an event may take: key, metadata, mimetype and type."""
+
+_schema = lru_cache(1024)(event_schema)
+_OP = bytes((Op.EVENT,))
 
 
 @dataclass(frozen=True)
@@ -37,17 +47,44 @@ class Event:
     type: str | None = None
 
 
-def event_batch(topic: str, events: Iterable[Event]) -> Batch:
-    """Events as a batch of the fixed event schema, committed now."""
+def checked_bodies(events: Sequence[Event]) -> tuple[bytes, array[int]]:
+    """Events as they lie in a batch, and where each ends; ``event.too_large`` for what may not be
+    published."""
     body, ends = bodies(events, _metadata)
-    if not ends:
-        return Batch()
+    sizes = list(map(sub, ends, chain((0,), ends)))
+    if sizes and max(sizes) > ATTRIBUTES_BYTES_MAX:
+        for event, size in zip(events, sizes, strict=True):
+            _check_size(len(event.data), size)
+    return body, ends
+
+
+def _check_size(data_bytes: int, size: int) -> None:
+    for what, found, most in (
+        ("The data of an event", data_bytes, EVENT_BYTES_MAX),
+        ("All but the data of an event", size - data_bytes, ATTRIBUTES_BYTES_MAX),
+    ):
+        if found > most:
+            raise EnsignError(
+                "event.too_large",
+                f"{what} has {found} bytes; {most} are the most.",
+                "Publish it as a large event, in parts or by a claim check.",
+            )
+
+
+def body_batch(topic: str, body: bytes, ends: array[int], committed_us: int) -> Batch:
+    """Bodies of events in one piece as a batch of the fixed event schema."""
     count = len(ends)
-    runs = [Run(0, 0, Tx(None, "", now_us()))]
+    if not count:
+        return Batch()
     return Batch(
-        bytes((Op.EVENT,)) * count, array("H", bytes(2 * count)), ends, body, runs,
-        [event_schema(topic)],
+        _OP * count, array("H", bytes(2 * count)), ends, body,
+        [Run(0, 0, Tx(None, "", committed_us))], [_schema(topic)],
     )  # fmt: skip
+
+
+def event_batch(topic: str, events: Iterable[Event]) -> Batch:
+    """Events of any size as a batch of the fixed event schema, committed now."""
+    return body_batch(topic, *bodies(events, _metadata), now_us())
 
 
 def _metadata(metadata: Mapping[str, str]) -> str:

@@ -30,12 +30,29 @@ class Deduplication:
     """Which published events are duplicates of one that the topic has: ``strict`` (data, metadata,
     mimetype and type are equal), ``datagram`` (data), ``key_grouped`` (data, and the metadata of
     ``keys``), ``unique_key`` (the metadata of ``keys``), ``unique_field`` (the ``fields`` of JSON
-    data). ``keep`` says which of the two stays."""
+    data, compared by value; ``a.b`` is the field b of the object a). ``keep`` says which of the two
+    stays.
+
+    What is missing is null, but an event that has none of the keys or fields, or no JSON, is a
+    duplicate of nothing. Only what is published counts: changes that pipelines capture are never
+    duplicates. Raises ``policy.invalid``."""
 
     strategy: Strategy = "none"
     keys: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     keep: Literal["earliest", "latest"] = "earliest"
+
+    def __post_init__(self) -> None:
+        for what, names, strategies in (
+            ("keys", self.keys, ("key_grouped", "unique_key")),
+            ("fields", self.fields, ("unique_field",)),
+        ):
+            if bool(names) != (self.strategy in strategies):
+                raise EnsignError(
+                    "policy.invalid",
+                    f"The deduplication {self.strategy} has {'no' if names else 'to have'} {what}.",
+                    f"Give {what} with {' or '.join(strategies)}, and with nothing else.",
+                )
 
 
 @dataclass(frozen=True)
@@ -73,4 +90,20 @@ class TopicPolicy:
                 dedup["strategy"], tuple(dedup["keys"]), tuple(dedup["fields"]), dedup["keep"]
             ),
             found["sealing"],
+        )
+
+
+def check_policy(policy: TopicPolicy, before: TopicPolicy | None = None) -> None:
+    """Raise unless a topic may have this policy, after the one that it had."""
+    if before is not None and policy.sealing != before.sealing:
+        raise EnsignError(
+            "topic.sealing_fixed",
+            "How a topic is sealed is chosen when it is made.",
+            "Make another topic with the other sealing, and publish there.",
+        )
+    if policy.sealing == "client" and policy.retention.compact:
+        raise EnsignError(
+            "topic.client_sealed",
+            "A topic that is sealed for its readers cannot be compacted: nobody sees its keys.",
+            "Keep it by age or by size, or make it without --sealing client.",
         )

@@ -18,7 +18,8 @@ from ensign_core.broker.vault import (
     without_place,
 )
 from ensign_core.change import Offset, Op
-from ensign_core.engine import Record, Stored, Topic
+from ensign_core.engine import Stored, Topic
+from ensign_core.engine.inspected import Record
 from ensign_core.errors import EnsignError
 
 FETCH_BYTES_MAX = 4 << 20

@@ -6,13 +6,14 @@ any thread and process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
+from ensign_core.engine.claims import Claims, Publishing
+from ensign_core.engine.inspected import Inspection
 from ensign_core.engine.kept import Keeping
 
 Sealed = bytes
@@ -60,6 +61,8 @@ class Stored:
     events: int
     frame: bytes
     key_id: bytes
+    superseded: int = 0
+    """How many events of its topic are superseded."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class Beside:
 
     replayed: Replayed | None = None
     """Dead letters that are done with then."""
+
+    claims: Sequence[Claims] = ()
+    """What published events are known by; raises ClaimedError if it does not hold any more."""
 
 
 class StaleWriteError(Exception):
@@ -287,41 +293,6 @@ class Letters(Protocol):
         """What is known of dead letters between two offsets that were to be replayed."""
 
 
-class Flaw(NamedTuple):
-    """Something in the tables that cannot be as it is, and which offsets of which topic it
-    concerns, as far as that can be said."""
-
-    code: str
-    sentence: str
-    topic_id: bytes | None = None
-    first: Offset | None = None
-    last: Offset | None = None
-
-
-class Record(NamedTuple):
-    """A sealed value that is not a frame: of what kind, and what it belongs to."""
-
-    kind: Literal["position", "kept", "status", "signal", "letter", "schema", "policy"]
-    of: tuple[str | int | bytes, ...]
-    box: Sealed
-
-
-class Inspection(Protocol):
-    """What can be said of the stored data without a key, while it is in use."""
-
-    def flaws(self, topic_id: bytes | None = None) -> list[Flaw]:
-        """What is wrong with the files, and with how the frames of a topic, or of all, lie; of each
-        kind some."""
-
-    def records(self) -> Iterator[Record]: ...
-
-    def copy(self, folder: Path, progress: Callable[[int, int], None]) -> set[bytes]:
-        """Copy everything but what only lives while it is in use into an empty folder, as of one
-        moment, but for the keys: they come last, so that one destroyed meanwhile is not in the
-        copy. Nobody waits for it. ``progress`` is told how much of how much is done. Returns the
-        ids of the topics that there still were at the end; the keys of others may be missing."""
-
-
 class Engine(Protocol):
     """Where frames live. Each method is atomic and durable when it returns."""
 
@@ -330,6 +301,7 @@ class Engine(Protocol):
     keys: Keys
     grants: Grants
     letters: Letters
+    publishing: Publishing
     inspection: Inspection
     keeping: Keeping
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import apsw
 
-from ensign_core.engine import Flaw, Record
 from ensign_core.engine.connection import BUSY_WAIT_MS_MAX, classified
 from ensign_core.engine.database import Database
+from ensign_core.engine.inspected import Flaw, Record
 
 FLAWS_MAX = 100
 """Flaws of one kind that are named."""
@@ -71,7 +71,7 @@ UNION ALL SELECT 'policy', ulid, NULL, policy FROM topics WHERE policy IS NOT NU
 
 
 class Inspector:
-    """Implements `ensign_core.engine.Inspection`."""
+    """Implements `ensign_core.engine.inspected.Inspection`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -18,7 +18,7 @@ TRIM_FRAMES_MAX = 256
 TRIM_BYTES_MAX = 16 << 20
 """Frames, and bytes of them, that end a transaction of `KeepingStore.trim`."""
 
-BY_OFFSET = ("dropped", "replays", "dedup")
+BY_OFFSET = ("dropped", "replays", "dedup", "superseded")
 """Tables about single events: rows before a topic's first offset go with the events."""
 
 _HOLDER = ".keeping"
@@ -40,7 +40,7 @@ _OLDEST = (
 
 
 class KeepingStore:
-    """Implements `ensign_core.engine.Keeping`."""
+    """Implements `ensign_core.engine.kept.Keeping`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -99,7 +99,7 @@ class KeepingStore:
         with self._database.transaction() as db:
             found = list(
                 db.execute(
-                    "SELECT topic, body, base, events, removed, length(data), content_bytes "
+                    "SELECT topic, body, events, removed, length(data), content_bytes "
                     "FROM frames CROSS JOIN bodies ON bodies.id = body WHERE seq = ? "
                     "AND topic = (SELECT id FROM topics WHERE ulid = ?) AND EXISTS (SELECT 1 "
                     "FROM keys.data_keys WHERE id = key_id AND state <> 'revoked')",
@@ -108,13 +108,10 @@ class KeepingStore:
             )
             if not found:
                 return False
-            ((number, body, base, events, before, size, content),) = found
+            ((number, body, events, before, size, content),) = found
             if frame is None:
                 _remove(db, [(sequence, body)])
                 _count(db, number, before - events, -size, -content)
-                # With the frame goes what would name its key when that is revoked.
-                db.execute("DELETE FROM dedup WHERE topic = ? AND offset >= ? AND offset < ?",
-                           (number, base, base + events))  # fmt: skip
                 return True
             db.execute("UPDATE bodies SET data = ? WHERE id = ?", (frame, body))
             db.execute("UPDATE frames SET removed = ?, content_bytes = ? WHERE seq = ?",

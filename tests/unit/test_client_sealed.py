@@ -209,7 +209,7 @@ def test_deleting_a_topic_leaves_no_grants_and_no_keys(broker: Broker, readers: 
     "policy",
     [
         {"retention": Retention(compact=True)},
-        *({"deduplication": Deduplication(name)} for name in ("strict", "unique_key")),
+        *({"deduplication": Deduplication(name)} for name in ("strict", "datagram")),
     ],
 )
 def test_what_must_see_inside_is_refused(policy: dict[str, object]) -> None:

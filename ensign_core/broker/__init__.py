@@ -9,18 +9,21 @@
                 print(change.offset, change.op.name)
 
 A broker may be used from several threads, and its folder by several processes at once; a `Writer`,
-a `Reader`, `Letters` and a `Lookup` belong to one thread each.
+a `Reader`, a `Subscription`, a `Processor`, `Letters` and a `Lookup` belong to one thread each.
 """
 
 from ensign_core.broker.broker import Broker, TopicInfo
-from ensign_core.broker.events import Event
+from ensign_core.broker.delivery import Processor, Subscription
+from ensign_core.broker.events import Event, Received, received
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
 from ensign_core.broker.reader import Reader
+from ensign_core.broker.work import Delivery, WorkMember
 from ensign_core.broker.writer import Writer
 
 __all__ = [
-    "Broker", "Deduplication", "Event", "Letters", "Lookup", "Pipelines", "Reader", "Retention",
-    "TopicInfo", "TopicPolicy", "Writer", "dead_letter_topic",
+    "Broker", "Deduplication", "Delivery", "Event", "Letters", "Lookup", "Pipelines", "Processor",
+    "Reader", "Received", "Retention", "Subscription", "TopicInfo", "TopicPolicy", "WorkMember",
+    "Writer", "dead_letter_topic", "received",
 ]  # fmt: skip

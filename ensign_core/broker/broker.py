@@ -12,12 +12,14 @@ from typing import Self
 
 from ulid import ULID
 
-from ensign_core.broker.events import Event, event_batch
+from ensign_core.broker.delivery import Processor, Promise, Subscription
+from ensign_core.broker.events import Event, check_topic_name, event_batch
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
-from ensign_core.broker.reader import Reader, Start
+from ensign_core.broker.reader import Reader, Start, Starts
 from ensign_core.broker.vault import Vault, about_policy
+from ensign_core.broker.work import WorkMember, WorkOptions
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
 from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
@@ -25,7 +27,6 @@ from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
-TOPIC_BYTES_MAX = 512
 _CHECK = "kek"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -190,10 +191,59 @@ class Broker:
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
         ``start``. Raises ``topic.unknown``."""
+        return self._begin(topics, start, group)[0]
+
+    def _begin(
+        self, topics: Sequence[str], start: Starts, group: str | None
+    ) -> tuple[Reader, dict[bytes, Offset]]:
+        """A reader, and where its group stands."""
         ids = {self._find(name).topic_id: name for name in topics}
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
-        starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__)
+        starts = self._starts(ids, start) | committed
+        return Reader(self._vault, lambda: ids, starts.__getitem__), committed
+
+    def _starts(self, ids: Mapping[bytes, str], start: Starts) -> dict[bytes, Offset]:
+        def of(name: str) -> Start:
+            return start.get(name, "start") if isinstance(start, Mapping) else start
+
+        return {key: self.offset(name, of(name)) for key, name in ids.items()}
+
+    def subscribe(
+        self,
+        topics: Sequence[str],
+        group: str | None = None,
+        start: Starts = "start",
+        delivery: Promise = "at_least_once",
+    ) -> Subscription:
+        """Events of topics in append order, one by one, with what is promised for a ``group``,
+        which goes on where it committed and begins at ``start`` (of each topic, if that is a
+        mapping). Raises ``topic.unknown``."""
+        return Subscription(self._begin(topics, start, group)[0], group, delivery)
+
+    def processor(self, group: str, topics: Sequence[str], start: Starts = "start") -> Processor:
+        """Consume topics, produce to others and commit both at once: exactly once inside this
+        broker. Raises ``topic.unknown``."""
+        return Processor(self.writer(), group, lambda: self._begin(topics, start, group))
+
+    def work(
+        self, group: str, topics: Sequence[str], *, member: str | None = None,
+        start: Starts = "start", lease_s: float = 20.0, attempts_max: int = 10,
+        backoff: tuple[float, float] = (1.0, 300.0), in_flight_max: int = 1000,
+        unfinished_max: int = 10_000, key_order: bool = True,
+    ) -> WorkMember:  # fmt: skip
+        """Join a group whose members share the events of topics, as ``member`` (any name). A member
+        that does not finish an event within ``lease_s`` loses it to another; after a `nack` it
+        comes again with a wait that doubles from the first to the second of ``backoff``, and after
+        ``attempts_max`` times it is set aside in the topic ``GROUP.dead-letters``. A member holds
+        at most ``in_flight_max`` events, and the group has at most ``unfinished_max`` that it has
+        looked at and is not done with. With ``key_order`` an event is not given out before earlier
+        ones of its key are done with. A new group begins at ``start``, one that read in order
+        before where that committed. Raises ``topic.unknown``."""
+        ids = {self._find(name).topic_id: name for name in topics}
+        options = WorkOptions(lease_s, attempts_max, *backoff, in_flight_max, unfinished_max,
+                              key_order)  # fmt: skip
+        return WorkMember(self._vault, self.writer, group, member, ids, self._starts(ids, start),
+                          options)  # fmt: skip
 
     def offset(self, topic: str, start: Start) -> Offset:
         """The offset in a topic that ``start`` means. A time means the first event from which on
@@ -225,17 +275,6 @@ class Broker:
     def lookup(self) -> Lookup:
         """What finds single events, for the calling thread."""
         return Lookup(self._vault)
-
-
-def check_topic_name(name: str) -> None:
-    """Raise ``topic.name_invalid`` unless ``name`` may name a topic."""
-    legal = name.isascii() and all(c.isalnum() or c in "._-" for c in name)
-    if not name or len(name) > TOPIC_BYTES_MAX or not legal:
-        raise EnsignError(
-            "topic.name_invalid",
-            "A topic's name is 1 to 512 letters, digits, dots, underscores and hyphens.",
-            "Choose another name.",
-        )
 
 
 def unknown_topic(name: str) -> EnsignError:

@@ -18,7 +18,10 @@ from ensign_core.change import (
     Tx,
     event_schema,
 )
+from ensign_core.errors import EnsignError
 from ensign_core.rows import new_image, split
+
+TOPIC_BYTES_MAX = 512
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,17 @@ class Event:
     metadata: Mapping[str, str] = field(default_factory=dict)
     mimetype: str | None = None
     type: str | None = None
+
+
+def check_topic_name(name: str) -> None:
+    """Raise ``topic.name_invalid`` unless ``name`` may name a topic."""
+    legal = name.isascii() and all(c.isalnum() or c in "._-" for c in name)
+    if not name or len(name) > TOPIC_BYTES_MAX or not legal:
+        raise EnsignError(
+            "topic.name_invalid",
+            "A topic's name is 1 to 512 letters, digits, dots, underscores and hyphens.",
+            "Choose another name.",
+        )
 
 
 def event_batch(topic: str, events: Iterable[Event]) -> Batch:
@@ -60,12 +74,13 @@ def received(batch: Batch) -> Iterator[Received]:
     for change in batch:
         if change.op is Op.REMOVED:
             continue
-        event = _event(change) if change.op is Op.EVENT else None
+        event = published(change) if change.op is Op.EVENT else None
         committed_us = change.tx.committed_at if change.tx else None
         yield Received(batch.topic, change.offset, committed_us, event, change)
 
 
-def _event(change: Change) -> Event:
+def published(change: Change) -> Event:
+    """An event as it was published."""
     kinds, values = split(change.body[1:])
     columns = change.schema.columns
     found = {

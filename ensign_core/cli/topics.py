@@ -139,6 +139,10 @@ def read(
     ] = "start",
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
     most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="Go on where this group is, and commit what was printed."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
     config: ConfigOption = None,
     path: PathOption = None,
@@ -148,7 +152,7 @@ def read(
     lines = formatter(form)
     begin = parse_start(start)
     with open_broker(config, path, keys) as broker:
-        reader = broker.reader([topic], begin)
+        reader = broker.reader([topic], begin, group)
         left = most if most is not None else sys.maxsize
         while left > 0:
             batches = reader.fetch(1.0 if follow else 0.0)
@@ -161,6 +165,8 @@ def read(
                 left -= len(part)
                 sys.stdout.buffer.write(lines.lines(part).text)
             sys.stdout.buffer.flush()
+            if group is not None and batches:
+                reader.commit(group, {topic: part.next_offset})
 
 
 def _publish(broker: Broker, topic: str, lines: list[bytes], key: str | None) -> int:

@@ -3,7 +3,9 @@ them (positions, schemas) under a key derived from the KEK."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,6 +86,12 @@ class KeyRing:
     def record_sealer(self) -> Sealer:
         """A new session for positions and schemas."""
         return Sealer(self._record_key, _RECORDS)
+
+    def fingerprinter(self) -> Callable[[bytes], bytes]:
+        """What makes 16 bytes of any bytes that tell equals from others, and, without the ring,
+        nothing else."""
+        key = _derive(self._record_key, b"fingerprints")
+        return lambda data: hashlib.blake2b(data, digest_size=16, key=key).digest()
 
     def open_record(self, box: bytes, about: bytes) -> bytes:
         """A position or schema again; ``about`` names what it belongs to."""

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
+from ensign_core.engine.work import Deliveries, Finished
 
 Sealed = bytes
 
@@ -81,11 +82,26 @@ Replayed = tuple[bytes, Sequence[Offset]]
 
 
 @dataclass(frozen=True)
+class Consumed:
+    """A group's step by what an append is made of: for each topic's id the offset where the group
+    must stand for that (None: nowhere yet), and the one where it stands then."""
+
+    group: str
+    steps: Mapping[bytes, tuple[Offset | None, Offset]]
+
+
+@dataclass(frozen=True)
 class Beside:
     """What an append commits beside its frames, all or nothing with them."""
 
     replayed: Replayed | None = None
     """Dead letters that are done with then."""
+
+    consumed: Consumed | None = None
+    """What was read for the append: ``group.moved`` if the group stands elsewhere by then."""
+
+    finished: Finished | None = None
+    """Deliveries that are done with then: ``delivery.expired`` if a lease was lost by then."""
 
 
 class StaleWriteError(Exception):
@@ -153,7 +169,7 @@ class Groups(Protocol):
     """Where groups stand: next offsets by topic id."""
 
     def commit(self, group: str, offsets: Mapping[bytes, Offset]) -> None:
-        """Remember a group's next offsets, by topic id."""
+        """Remember a group's next offsets, by topic id; ``group.shared`` if members share it."""
 
     def offsets(self) -> dict[str, dict[bytes, Offset]]: ...
 
@@ -197,6 +213,7 @@ class Engine(Protocol):
     groups: Groups
     keys: Keys
     letters: Letters
+    deliveries: Deliveries
 
     def meta(self) -> Mapping[str, bytes]: ...
 

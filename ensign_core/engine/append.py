@@ -215,6 +215,9 @@ def delete(db: apsw.Connection, topic: int) -> None:
     for table in ("frames", "held"):
         db.execute(f"DELETE FROM bodies WHERE id IN (SELECT body FROM {table} WHERE topic = ?)",  # noqa: S608
                    (topic,))  # fmt: skip
-    for table in ("frames", "held", "offsets", "pipeline_topics", "dropped", "replays"):
+    for table in (
+        "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "work_fronts",
+        "deliveries",
+    ):  # fmt: skip
         db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
     db.execute("DELETE FROM topics WHERE id = ?", (topic,))

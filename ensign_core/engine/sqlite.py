@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import apsw
+
 from ensign_core.change import Offset, Stage
 from ensign_core.engine import (
     Beside,
@@ -24,16 +26,20 @@ from ensign_core.engine import (
     Stored,
     Topic,
     Write,
+    deliveries,
+    groups,
     letters,
 )
 from ensign_core.engine.append import check_epoch, delete, keep, release, write_all
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
+from ensign_core.engine.deliveries import DeliveryStore
 from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
 from ensign_core.engine.wake import FifoBell, ring
+from ensign_core.engine.work import Deliveries
 
 FRAMES_PER_FETCH_MAX = 1024
 
@@ -48,6 +54,7 @@ class SqliteEngine:
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
+        self.deliveries: Deliveries = DeliveryStore(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -121,8 +128,8 @@ class SqliteEngine:
                            (position, epoch.pipeline))  # fmt: skip
             if kept and epoch is not None:
                 keep(db, epoch.pipeline, kept)
-            if beside is not None and beside.replayed is not None:
-                letters.drop(db, *beside.replayed)
+            if beside is not None:
+                _commit_beside(db, beside)
         if stage is Stage.RELEASE or (writes and stage is not Stage.HOLD):
             ring(self.path / "wake")
         return offsets
@@ -181,6 +188,15 @@ class SqliteEngine:
             return FifoBell(self.path / "wake")
         except OSError as error:
             raise not_writable(self.path, error.strerror) from None
+
+
+def _commit_beside(db: apsw.Connection, beside: Beside) -> None:
+    if beside.replayed is not None:
+        letters.drop(db, *beside.replayed)
+    if beside.consumed is not None:
+        groups.step(db, beside.consumed)
+    if beside.finished is not None:
+        deliveries.finish(db, beside.finished)
 
 
 def _signed(schema_id: int) -> int:

@@ -102,11 +102,14 @@ class DeliveryStore:
         return [Front(*row) for row in self._database.rows(FRONTS, json.dumps(list(topics)), group)]
 
     def due_us(self, group: int, member: str) -> int | None:
+        ((clock,),) = self._database.rows("SELECT clock_us FROM work_groups WHERE id = ?", group)
         now = _now_us()
         others = self._database.rows(OTHERS, group, member, now - MEMBER_SILENT_US_MAX)
         due = self._database.rows(DUE, group, member, not others)
-        ((clock,),) = self._database.rows("SELECT clock_us FROM work_groups WHERE id = ?", group)
-        return int(due[0][0]) - max(now, clock) if due else None
+        if due and now < clock:
+            # The clock was set back: a claim finds out what is due.
+            return 0
+        return int(due[0][0]) - now if due else None
 
     def claim(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -143,11 +144,9 @@ def test_a_damaged_page_is_told(folder: Path, engine: SqliteEngine) -> None:
     with (folder / "ensign.db").open("r+b") as file:
         file.seek(8192)
         file.write(b"\xff" * (size - 8192))
-    again = SqliteEngine(folder)
-    with pytest.raises(EnsignError) as raised:
+    with pytest.raises(EnsignError) as raised, contextlib.closing(SqliteEngine(folder)) as again:
         again.append([write()], {})
     assert raised.value.code == "engine.damaged"
-    again.close()
 
 
 def test_a_file_in_place_of_the_folder_is_told(folder: Path) -> None:

@@ -1,0 +1,457 @@
+"""Work groups: events are shared, come again when they were not finished, and keep their keys'
+order."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ensign_core.broker import Broker, Delivery, Event, Received, WorkMember
+from ensign_core.change import BatchBuilder, Column, Op, Schema
+from ensign_core.engine import deliveries as store
+from ensign_core.engine.sqlite import SqliteEngine
+from ensign_core.errors import EnsignError
+from ensign_core.rows import encode, new_image
+from tests.unit.test_broker import events, refused
+
+
+class Clock:
+    """The wall clock of work groups, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now_us = 1_700_000_000_000_000
+
+    def __call__(self) -> int:
+        self.now_us += 1
+        return self.now_us
+
+    def step(self, seconds: float) -> None:
+        self.now_us += int(seconds * 1e6)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(store, "_now_us", made)
+    return made
+
+
+@contextlib.contextmanager
+def meanwhile(call: Callable[..., object], *arguments: object) -> Iterator[None]:
+    """Call something in another thread, at whatever moment."""
+    thread = threading.Thread(target=call, args=arguments)
+    thread.start()
+    yield
+    thread.join()
+
+
+def texts(deliveries: list[Delivery]) -> list[str]:
+    return [one.event.event.data.decode() for one in deliveries if one.event.event]
+
+
+def keyed(*pairs: str) -> list[Event]:
+    """Of ``a1`` the key is a; of ``1`` there is none."""
+    return [Event(p.encode(), key=p[:-1].encode() if p[:-1] else None) for p in pairs]
+
+
+def letters(broker: Broker, group: str = "g") -> list[Received]:
+    if not broker.topics([f"{group}.dead-letters"]):
+        return []
+    with broker.subscribe([f"{group}.dead-letters"]) as subscription:
+        return list(iter(subscription.next, None))
+
+
+def floor(broker: Broker, topic: str = "t") -> int:
+    return broker.topic(topic).groups["g"]
+
+
+def test_members_share_what_there_is(broker: Broker) -> None:
+    broker.publish("t", events(*range(10)))
+    with broker.work("g", ["t"]) as one, broker.work("g", ["t"]) as other:
+        first, second = one.receive(4), other.receive(4)
+        assert texts(first) == ["0", "1", "2", "3"]
+        assert texts(second) == ["4", "5", "6", "7"]
+        assert floor(broker) == 0
+        assert other.ack(second) == []
+        assert floor(broker) == 0
+        assert one.ack(first[1:]) == []
+        first[0].ack()
+        assert floor(broker) == 8
+        assert texts(one.receive()) == ["8", "9"]
+        assert other.receive() == []
+        assert one.state.in_flight == 2
+        assert one.state.members == 2
+
+
+def test_a_group_goes_on_where_it_was(tmp_path: Path) -> None:
+    with Broker.open(tmp_path / "b") as broker:
+        broker.publish("t", events(*range(5)))
+        member = broker.work("g", ["t"], start=1)
+        given = member.receive()
+        member.ack([given[0], given[2]])
+        assert floor(broker) == 2
+        member.close()
+        assert member.receive() == []
+    with Broker.open(tmp_path / "b") as broker, broker.work("g", ["t"], start="end") as member:
+        again = member.receive()
+        assert [(*texts([one]), one.attempt) for one in again] == [("2", 1), ("4", 1)]
+        member.ack(again)
+        assert floor(broker) == 5
+
+
+def test_what_is_not_finished_in_time_comes_again(broker: Broker, clock: Clock) -> None:
+    broker.publish("t", events(1, 2))
+    with broker.work("g", ["t"]) as slow, broker.work("g", ["t"]) as other:
+        late, extended = slow.receive()
+        extended.extend(60)
+        clock.step(19)
+        assert other.receive() == []
+        clock.step(2)
+        (again,) = other.receive()
+        assert (again.event.offset, again.attempt) == (0, 2)
+        for refuse in (late.ack, late.nack):
+            assert refused(refuse) == "delivery.expired"
+        assert refused(late.extend, 5) == "delivery.expired"
+        assert slow.nack([late, extended], delay_s=0) == [late]
+        assert other.ack([again]) == []
+        assert refused(again.ack) == "delivery.expired"
+        (second,) = other.receive()
+        second.ack()
+        assert floor(broker) == 2
+
+
+def test_a_lease_that_ended_is_kept_while_nobody_else_took_the_event(
+    broker: Broker, clock: Clock
+) -> None:
+    broker.publish("t", events(1))
+    with broker.work("g", ["t"]) as member:
+        (one,) = member.receive()
+        clock.step(1000)
+        one.ack()
+        assert member.receive() == []
+
+
+def test_refused_events_wait_longer_each_time_and_are_set_aside(
+    broker: Broker, clock: Clock
+) -> None:
+    broker.publish("t", [Event(b"poison", b"k", mimetype="text/plain")])
+    waits = []
+    with broker.work("g", ["t"], attempts_max=4, backoff=(2.0, 5.0)) as member:
+        for attempt in range(1, 5):
+            (one,) = member.receive()
+            assert one.attempt == attempt
+            one.nack("UNPROCESSED")
+            if attempt < 4:
+                waits.append((member._engine.deliveries.due_us(member._work, "x") or 0) / 1e6)
+                assert member.receive() == []
+                clock.step(waits[-1])
+        assert member.state.unfinished == 0
+    assert all(low <= wait <= high for wait, (low, high) in zip(
+        waits, [(1.5, 2.5), (3, 5), (3.75, 6.25)], strict=True,
+    ))  # fmt: skip
+    (letter,) = letters(broker)
+    assert letter.event is not None
+    assert letter.event.metadata == {
+        "part": "g", "code": "UNPROCESSED", "topic": "t", "offset": "0", "attempts": "4",
+        "op": "event", "schema": "t",
+        "error": "The group g did not finish the event in 4 attempts.",
+    }  # fmt: skip
+    assert b"poison" in letter.event.data
+    assert floor(broker) == 1
+
+
+def test_events_whose_members_died_too_often_are_set_aside(broker: Broker, clock: Clock) -> None:
+    broker.publish("t", keyed("a1", "a2", "b1"))
+    with broker.work("g", ["t"], attempts_max=2) as member:
+        for attempt in (1, 2):
+            assert [one.attempt for one in member.receive()] == [attempt, attempt]
+            clock.step(21)
+        assert texts(member.receive()) == ["a2"]
+        assert [one.event and one.event.metadata["offset"] for one in letters(broker)] == ["0", "2"]
+        assert [one.event and one.event.metadata["code"] for one in letters(broker)] == [
+            "delivery.timeout", "delivery.timeout",
+        ]  # fmt: skip
+        assert floor(broker) == 1
+
+
+def test_of_letters_that_are_set_aside_together_lost_ones_stay(
+    broker: Broker, clock: Clock
+) -> None:
+    broker.publish("t", events(1, 2, 3))
+    with broker.work("g", ["t"], attempts_max=1) as member:
+        given = member.receive()
+        given[1].ack()
+        assert member.nack(given) == [given[1]]
+    assert [one.event and one.event.metadata["offset"] for one in letters(broker)] == ["0", "2"]
+    assert floor(broker) == 3
+
+
+def test_an_event_waits_for_the_earlier_ones_of_its_key(broker: Broker, clock: Clock) -> None:
+    broker.publish("t", keyed("a1", "a2", "b1", "1", "a3", "2"))
+    with broker.work("g", ["t"]) as one, broker.work("g", ["t"]) as other:
+        given = one.receive(3)
+        assert texts(given) == ["a1", "b1", "1"]
+        assert texts(other.receive()) == ["2"]
+        assert one.state.parked == 2
+        given[0].nack(delay_s=5)
+        assert other.receive() == []
+        clock.step(5)
+        (a1,) = other.receive()
+        assert (texts([a1]), a1.attempt) == (["a1"], 2)
+        a1.ack()
+        (a2,) = one.receive()
+        assert texts([a2]) == ["a2"]
+        assert other.receive() == []
+        a2.ack()
+        assert texts(other.receive()) == ["a3"]
+
+
+def test_without_key_order_nothing_is_parked(broker: Broker) -> None:
+    broker.publish("t", keyed("a1", "a2"))
+    with broker.work("g", ["t"], key_order=False) as member:
+        assert texts(member.receive()) == ["a1", "a2"]
+
+
+def test_rows_have_the_order_of_their_keys_columns(broker: Broker) -> None:
+    table = Schema("shop.orders", (), (Column("note", "text", "text"),
+                                       Column("id", "int", "int", key=True)))  # fmt: skip
+    keyless = Schema("shop.log", (), (Column("note", "text", "text"),))
+    builder = BatchBuilder()
+    builder.add(Op.INSERT, table, new_image(["x", "1"]))
+    builder.add(Op.INSERT, table, new_image(["x", "2"]))
+    builder.add(Op.UPDATE, table, b"O" + encode(["x", "1"]) + new_image(["y", "1"]))
+    builder.add(Op.DELETE, table, b"K" + encode([None, "2"]))
+    builder.add(Op.INSERT, keyless, new_image(["x"]))
+    builder.add(Op.INSERT, keyless, new_image(["x"]))
+    builder.add(Op.TRUNCATE, table, b"")
+    broker.writer().append([("t", builder.take(None))])
+    with broker.work("g", ["t"]) as member:
+        given = member.receive()
+        assert [one.event.offset for one in given] == [0, 1, 4, 5, 6]
+        assert given[0].event.event is None
+        given[1].ack()
+        assert [one.event.offset for one in member.receive()] == [3]
+        given[0].ack()
+        assert [one.event.offset for one in member.receive()] == [2]
+
+
+def test_keys_are_not_in_the_database(broker: Broker, tmp_path: Path) -> None:
+    broker.publish("t", [Event(b"x", b"Kundennummer 4711")] * 2)
+    with broker.work("g", ["t"]) as member:
+        member.receive()
+        for file in (tmp_path / "b").iterdir():
+            assert not file.is_file() or b"4711" not in file.read_bytes()
+        rows = SqliteEngine(tmp_path / "b").database.rows("SELECT key FROM deliveries")
+    assert [len(key) for (key,) in rows] == [16, 16]
+    assert rows[0] == rows[1]
+
+
+def test_an_event_that_one_does_not_want_goes_to_another(broker: Broker, clock: Clock) -> None:
+    broker.publish("t", events(1))
+    with broker.work("g", ["t"]) as one, broker.work("g", ["t"]) as other:
+        one.receive()[0].nack(delay_s=0, not_me=True)
+        assert one.receive() == []
+        (given,) = other.receive()
+        given.nack("DELIVER_AGAIN_NOT_ME", delay_s=0)
+        assert other.receive() == []
+        # Who is not heard of is not waited for.
+        clock.step(16)
+        assert texts(other.receive()) == ["1"]
+
+
+def test_a_member_that_waits_hears_of_what_others_leave(broker: Broker) -> None:
+    broker.publish("t", keyed("a1", "a2"))
+    with Broker.open(broker._engine.path) as elsewhere:
+        one, other = broker.work("g", ["t"]), elsewhere.work("g", ["t"])
+        (a1,) = one.receive()
+        with meanwhile(a1.nack, None, 0):
+            (again,) = other.receive(timeout_s=30)
+        with meanwhile(again.ack):
+            (a2,) = one.receive(timeout_s=30)
+        assert texts([a1, again, a2]) == ["a1", "a1", "a2"]
+        with meanwhile(one.close):
+            assert texts(other.receive(timeout_s=30)) == ["a2"]
+        other.close()
+
+
+def test_a_member_is_woken(broker: Broker) -> None:
+    broker.create_topic("t")
+    with broker.work("g", ["t"]) as member:
+        with meanwhile(member.wake):
+            assert member.receive(timeout_s=30) == []
+        with meanwhile(member.close):
+            assert member.receive(timeout_s=30) == []
+
+
+def test_a_member_holds_no_more_than_it_may(broker: Broker) -> None:
+    broker.publish("t", events(*range(5)))
+    with broker.work("g", ["t"], in_flight_max=2) as member:
+        given = member.receive()
+        assert len(given) == 2
+        assert member.receive() == []
+        with meanwhile(given[0].ack):
+            assert texts(member.receive(timeout_s=30)) == ["2"]
+
+
+def test_a_group_looks_at_no_more_than_it_may_have_unfinished(broker: Broker) -> None:
+    broker.publish("t", keyed(*(f"a{n}" for n in range(6)), "b0"))
+    with broker.work("g", ["t"], unfinished_max=4) as member:
+        (first,) = member.receive()
+        assert member.receive() == []
+        assert member.state == (1, 0, 3, True, 1)
+        first.ack()
+        assert not member.state.full
+        found = []
+        while given := member.receive():
+            found += texts(given)
+            assert member.state.unfinished <= 4
+            member.ack(given)
+        assert sorted(found) == ["a1", "a2", "a3", "a4", "a5", "b0"]
+        assert found[-1] == "a5"
+        assert floor(broker) == 7
+
+
+@pytest.mark.parametrize("back_s", [5, 3600, 10**9])
+def test_a_clock_that_is_set_back_makes_no_lease_longer(
+    broker: Broker, clock: Clock, back_s: int
+) -> None:
+    broker.publish("t", events(1, 2))
+    with broker.work("g", ["t"]) as one, broker.work("g", ["t"]) as other:
+        held, refused_one = one.receive()
+        refused_one.nack(delay_s=30)
+        clock.step(-back_s)
+        assert other.receive() == []
+        clock.step(19)
+        assert other.receive() == []
+        clock.step(2)
+        assert texts(other.receive()) == ["1"]
+        clock.step(10)
+        assert texts(other.receive()) == ["2"]
+        assert refused(held.ack) == "delivery.expired"
+
+
+def test_a_deleted_topic_leaves_nothing_and_a_new_one_is_read(broker: Broker) -> None:
+    broker.publish("t", keyed("a1", "a2"))
+    broker.publish("u", events(1))
+    with broker.work("g", ["t", "u"]) as member:
+        given = member.receive()
+        broker.delete_topic("t")
+        assert member.state.unfinished == 1
+        assert [one.event.topic for one in member.ack(given)] == ["t"]
+        broker.publish("t", events("new"))
+        assert texts(member.receive()) == ["new"]
+        assert broker.topic("u").groups == {"g": 1}
+
+
+def test_events_that_were_trimmed_are_done_with(broker: Broker, clock: Clock) -> None:
+    for number in range(4):
+        broker.publish("t", keyed(f"a{number}", f"{number}"))
+    with broker.work("g", ["t"]) as gone, broker.work("g", ["t"]) as member:
+        assert texts(gone.receive(3)) == ["a0", "0", "1"]
+        with SqliteEngine(broker._engine.path).database.transaction() as db:
+            db.execute("DELETE FROM frames WHERE base < 6")
+        clock.step(21)
+        given = member.receive()
+        assert texts(given) == ["3"]
+        member.ack(given)
+        assert texts(member.receive()) == ["a3"]
+        assert floor(broker) == 6
+    assert letters(broker) == []
+
+
+def test_events_under_a_revoked_key_are_set_aside_without_content(
+    tmp_path: Path, clock: Clock
+) -> None:
+    with Broker.open(tmp_path / "b") as broker:
+        broker.publish("t", keyed("a1", "a2", "1"))
+        broker.publish("t", events("unseen", "unseen"))
+        broker.publish("u", events("readable"))
+        member = broker.work("g", ["t", "u"])
+        assert texts(member.receive(1)) == ["a1"]
+        (topic_id,) = broker._engine.topic_ids(["t"]).values()
+        with broker._engine.database.transaction() as db:
+            db.execute("UPDATE keys.data_keys SET state = 'revoked', wrapped = x'' WHERE topic = ?",
+                       (topic_id,))  # fmt: skip
+    clock.step(21)
+    with Broker.open(tmp_path / "b") as broker, broker.work("g", ["t", "u"]) as member:
+        given = member.receive()
+        assert texts(given) == ["readable"]
+        member.ack(given)
+        assert member.receive() == []
+        found = [one.event for one in letters(broker) if one.event]
+        assert {one.metadata["code"] for one in found} == {"key.revoked"}
+        assert {one.data for one in found} == {b""}
+        named: set[int] = set()
+        for one in found:
+            first = int(one.metadata["offset"])
+            named |= set(range(first, int(one.metadata.get("last_offset", first)) + 1))
+        assert named == {0, 1, 2, 3, 4}
+        assert floor(broker) == 5
+        assert broker.topic("u").groups == {"g": 1}
+
+
+def test_a_frame_that_does_not_open_stops_what_comes_behind_it(broker: Broker) -> None:
+    broker.publish("t", events(1))
+    broker.publish("t", events(2))
+    with broker._engine.database.transaction() as db:
+        db.execute("UPDATE bodies SET data = CAST(substr(data, 1, length(data) - 1) || x'00' "
+                   "AS BLOB) WHERE id = 2")  # fmt: skip
+    with broker.work("g", ["t"]) as member:
+        assert texts(member.receive()) == ["1"]
+        for _ in range(2):
+            with pytest.raises(EnsignError) as raised:
+                member.receive()
+            assert raised.value.code == "frame.tampered"
+
+
+def test_an_ordered_group_can_be_shared_from_then_on(broker: Broker) -> None:
+    broker.publish("t", events(1, 2, 3))
+    broker.commit("g", {"t": 1})
+    with broker.work("g", ["t"]) as member:
+        assert texts(member.receive(1)) == ["2"]
+        assert refused(broker.commit, "g", {"t": 3}) == "group.shared"
+        with broker.processor("g", ["t"]) as processor:
+            processor.take()
+            assert refused(processor.commit) == "group.shared"
+        assert floor(broker) == 1
+
+
+def test_threads_share_a_member_and_members_the_events(broker: Broker) -> None:
+    for first in range(0, 400, 20):
+        broker.publish("t", keyed(*(f"k{n % 7}-{n}" for n in range(first, first + 20))))
+    done: list[str] = []
+    lock = threading.Lock()
+
+    def work(member: WorkMember) -> None:
+        while True:
+            given = member.receive(7, timeout_s=0.2)
+            if not given and not member.state.unfinished:
+                return
+            with lock:
+                done.extend(texts(given))
+            assert member.ack(given) == []
+
+    members = [broker.work("g", ["t"]) for _ in range(2)]
+    threads = [threading.Thread(target=work, args=(members[n % 2],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done, key=lambda text: int(text.split("-")[1])) == [
+        f"k{n % 7}-{n}" for n in range(400)
+    ]
+    assert floor(broker) == 400
+    for member in members:
+        member.close()
+
+
+@pytest.mark.parametrize("wrong", [{"lease_s": 0}, {"attempts_max": 0}, {"in_flight_max": -1}])
+def test_limits_are_more_than_nothing(broker: Broker, wrong: dict[str, int]) -> None:
+    broker.create_topic("t")
+    with pytest.raises(ValueError, match="more than 0"):
+        broker.work("g", ["t"], **wrong)  # type: ignore[arg-type]
+    assert refused(broker.work, "g", ["nowhere"]) == "topic.unknown"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ensign_core.broker import Broker, Event, Processor, Subscription, delivery, received
+from ensign_core.broker.reader import Starts
 from ensign_core.change import Op
 from ensign_core.errors import EnsignError
 from tests.processes import Processes
@@ -37,11 +38,12 @@ def test_a_subscription_begins_where_it_is_told(broker: Broker) -> None:
     assert (one.topic, one.offset, one.change.op) == ("b", 0, Op.EVENT)
     assert one.event == Event(b"4", b"k", {"m": "n"}, "text/plain", "t")
     later = datetime(2100, 1, 1, tzinfo=UTC)
-    for start, found in (
+    starts: list[tuple[Starts, list[str]]] = [
         ("start", ["1", "2", "3", "4"]), ("end", []), (2, ["3"]), (later, []),
         ({"a": 1, "b": "end"}, ["2", "3"]), ({"a": "end"}, ["4"]),
-    ):  # fmt: skip
-        with broker.subscribe(["a", "b"], start=start) as subscription:  # type: ignore[arg-type]
+    ]  # fmt: skip
+    for start, found in starts:
+        with broker.subscribe(["a", "b"], start=start) as subscription:
             assert taken(subscription) == found
     assert refused(broker.subscribe, ["nowhere"]) == "topic.unknown"
     assert broker.topic("a").groups == {}

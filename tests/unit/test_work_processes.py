@@ -14,7 +14,7 @@ from ensign_core.broker import Broker, Event
 from tests.processes import Processes
 from tests.unit.test_broker import drain
 
-MEMBERS, KEYS, KILLS = 3, 11, 6
+MEMBERS, KEYS, KILLS = 3, 29, 6
 MEMBER = """
 import random, sys
 from ensign_core.broker import Broker, Event
@@ -42,12 +42,9 @@ def test_nothing_is_lost_and_keys_keep_their_order(tmp_path: Path, seed: int) ->
         broker.create_topic("t")
 
         def publish() -> None:
-            numbers = itertools.count()
-            while not enough.is_set():
-                broker.publish("t", [
-                    Event(b"%d-%d" % (n % KEYS, n), key=b"%d" % (n % KEYS) if n % KEYS else None)
-                    for n in itertools.islice(numbers, 3)
-                ])  # fmt: skip
+            for n in itertools.takewhile(lambda _: not enough.is_set(), itertools.count()):
+                key = n % KEYS
+                broker.publish("t", [Event(b"%d-%d" % (key, n), b"%d" % key if key else None)])
 
         members = [processes.start(MEMBER, tmp_path / "b", 10 * seed + n) for n in range(MEMBERS)]
         publisher = threading.Thread(target=publish)

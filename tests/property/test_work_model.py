@@ -158,6 +158,13 @@ class Work(RuleBasedStateMachine):
         self.clock_us += int(seconds * 1e6)
         self.passed_s += max(0.0, seconds) + 0.001
 
+    @precondition(lambda self: self.members)
+    @rule(who=PLACE)
+    def lose(self, who: int) -> None:
+        """All leases end, and one member gets what it can."""
+        self.step_clock(101.0)
+        self.receive(who, IN_FLIGHT_MAX)
+
     @rule()
     def restart(self) -> None:
         for member in self.members:

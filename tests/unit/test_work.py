@@ -11,29 +11,8 @@ from pathlib import Path
 import pytest
 
 from ensign_core.broker import Broker, Delivery, Event, Received, WorkMember
-from ensign_core.engine import deliveries as store
+from tests.unit.conftest import Clock
 from tests.unit.test_broker import events, refused
-
-
-class Clock:
-    """The wall clock of work groups, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now_us = 1_700_000_000_000_000
-
-    def __call__(self) -> int:
-        self.now_us += 1
-        return self.now_us
-
-    def step(self, seconds: float) -> None:
-        self.now_us += int(seconds * 1e6)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(store, "_now_us", made)
-    return made
 
 
 @contextlib.contextmanager

@@ -11,10 +11,9 @@ from ensign_core.change import BatchBuilder, Column, Op, Schema
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import encode, new_image
+from tests.unit.conftest import Clock
 from tests.unit.test_broker import events
-from tests.unit.test_work import Clock, clock, floor, keyed, letters, texts
-
-__all__ = ["clock"]
+from tests.unit.test_work import floor, keyed, letters, texts
 
 
 def test_an_event_waits_for_the_earlier_ones_of_its_key(broker: Broker, clock: Clock) -> None:

@@ -11,6 +11,7 @@ MODULES = (
     "ensign_core.rows.cloudevents",
     "ensign_core.rows.messages",
     "ensign_core.rows.members",
+    "ensign_core.rows.published",
     "ensign_core.rows.edit",
     "connectors.mysql.gathered",
     "connectors.mysql.floats",

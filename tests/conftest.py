@@ -16,6 +16,7 @@ from tests.services import kinesis as kinesis_services
 from tests.services import mysql as mysql_services
 from tests.services.kafka import KafkaServer
 from tests.services.kinesis import KinesisServer
+from tests.services.kms import KmsServer
 from tests.services.mysql import MysqlServer
 from tests.services.postgres import PostgresServer, ends, installations
 
@@ -119,6 +120,14 @@ def kinesis(kinesis_here: None) -> Iterator[KinesisServer]:
     """A running Kinesis for all tests of the session. A test that makes it fail heals its proxy
     again."""
     with KinesisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kms() -> Iterator[KmsServer]:
+    """A running AWS KMS for all tests of the session. A test that makes it fail heals its proxy
+    again."""
+    with KmsServer() as server:
         yield server
 
 

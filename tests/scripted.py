@@ -354,12 +354,13 @@ class Running:
     wait_s: float | None = None
     transforms: Sequence[AnyTransform] = ()
     sink_transforms: Sequence[AnyTransform] = ()
+    skip_revoked: bool = False
 
     def __enter__(self) -> Running:
         self.outcome: list[EnsignError | BaseException | None] = []
+        rest = self.begin, self.sink_transforms, self.skip_revoked
         sinks = {
-            name: SinkPlan(target.connector, Scripted(), self.begin, self.sink_transforms)
-            for name, target in self.targets.items()
+            name: SinkPlan(one.connector, Scripted(), *rest) for name, one in self.targets.items()
         }
         plan = Plan(
             self.name, self.server.connector, Scripted(), topic_of, sinks, self.transforms

@@ -15,6 +15,16 @@ a `Reader`, a `Subscription`, a `Processor`, `Letters` and a `Lookup` belong to 
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.delivery import Processor, Subscription
 from ensign_core.broker.events import Event, Received, received
+from ensign_core.broker.keys import KeyInfo, Keys
+from ensign_core.broker.large import (
+    Assembler,
+    Chunked,
+    ClaimCheck,
+    FolderStore,
+    Large,
+    S3Store,
+    Store,
+)
 from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
@@ -23,7 +33,8 @@ from ensign_core.broker.work import Delivery, WorkMember
 from ensign_core.broker.writer import Writer
 
 __all__ = [
-    "Broker", "Deduplication", "Delivery", "Event", "Letters", "Lookup", "Pipelines", "Processor",
-    "Reader", "Received", "Retention", "Subscription", "TopicInfo", "TopicPolicy", "WorkMember",
-    "Writer", "dead_letter_topic", "received",
+    "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Delivery", "Event",
+    "FolderStore", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Pipelines", "Processor",
+    "Reader", "Received", "Retention", "S3Store", "Store", "Subscription", "TopicInfo",
+    "TopicPolicy", "WorkMember", "Writer", "dead_letter_topic", "received",
 ]  # fmt: skip

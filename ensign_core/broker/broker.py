@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ulid import ULID
 
+from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.delivery import Processor, Promise, Subscription
-from ensign_core.broker.events import Event, check_topic_name, event_batch
+from ensign_core.broker.events import Event, Received, check_topic_name, event_batch
+from ensign_core.broker.keys import Keys
+from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
+from ensign_core.broker.large.publishing import Lifter
 from ensign_core.broker.letters import Lookup
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy
 from ensign_core.broker.reader import Reader, Start, Starts
-from ensign_core.broker.vault import Vault, about_policy
+from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.work import WorkMember, WorkOptions
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
-from ensign_core.crypto import FileProvider, KeyProvider, KeyRing, default_key_file
+from ensign_core.crypto import FileProvider, KeyProvider, KmsProvider, default_key_file
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
-_CHECK = "kek"
+_EMPTY = Event(b"")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -63,6 +67,8 @@ class Broker:
         """The id of the project."""
         self.pipelines = Pipelines(vault, self.offset)
         """What is kept for pipelines."""
+        self.keys = Keys(vault, self._find, self.publish)
+        """The life of the data keys."""
         self.notice = notice
         """What to tell the user after the first use: where the new key lies."""
 
@@ -84,17 +90,14 @@ class Broker:
             )
         engine = SqliteEngine(folder)
         try:
-            check = engine.meta().get(_CHECK)
-            ring = KeyRing(provider, create=check is None)
-            if check is None:
-                engine.set_meta({_CHECK: ring.check, "project": bytes(ULID())})
-                check = engine.meta()[_CHECK]
-            ring.verify(check, provider.describe())
+            ring = unlocked(engine, provider)
+            if "project" not in engine.meta():
+                engine.set_meta({"project": bytes(ULID())})
         except BaseException:
             engine.close()
             raise
         notice = None
-        if isinstance(provider, FileProvider) and provider.created:
+        if isinstance(provider, FileProvider | KmsProvider) and provider.created:
             notice = (
                 f"A new key was made in {provider.path}. Keep a copy apart from the data: without "
                 "it the data cannot be read."
@@ -174,10 +177,13 @@ class Broker:
         """A writer for the calling thread. With a pipeline's name it takes that pipeline over."""
         return Writer(self._vault, pipeline)
 
-    def publish(self, topic: str, events: Iterable[Event]) -> Offset:
+    def publish(self, topic: str, events: Iterable[Event], large: Large | None = None) -> Offset:
         """Append events to a topic, made if need be. Returns the last one's offset (that of the
-        topic's end less one if there were none) once they are on the disk."""
+        topic's end less one if there were none) once they are on the disk. ``large`` says what
+        becomes of the data of events that are too large."""
         check_topic_name(topic)
+        if large is not None:
+            events = map(Lifter(large, topic, self.writer).event, events)
         batch = event_batch(topic, events)
         with self._lock:
             if not len(batch):
@@ -186,21 +192,51 @@ class Broker:
             (first,) = self._publisher.append([(topic, batch)])
         return first + len(batch) - 1
 
+    def publish_file(
+        self, topic: str, file: BinaryIO, large: Large, event: Event = _EMPTY
+    ) -> Offset:
+        """Publish one event, as ``event`` says but with the data that ``file`` has up to its end;
+        a few MB of it are in memory at a time. Returns as `publish`."""
+        check_topic_name(topic)
+        return self.publish(topic, [Lifter(large, topic, self.writer).file(event, file)])
+
+    def assembler(
+        self, stores: Sequence[Store] = (), large_bytes_max: int = LARGE_BYTES_MAX
+    ) -> Assembler:
+        """What gives large events as they were published, for the calling thread."""
+        return Assembler(self.lookup(), stores, large_bytes_max)
+
+    def whole(self, events: Iterable[Received], stores: Sequence[Store] = ()) -> Iterator[Received]:
+        """Events as they were published, large ones too, as `Assembler.each` gives them."""
+        return self.assembler(stores).each(events)
+
     def reader(
-        self, topics: Sequence[str], start: Start = "start", group: str | None = None
+        self,
+        topics: Sequence[str],
+        start: Start = "start",
+        group: str | None = None,
+        *,
+        skip_revoked: bool = False,
     ) -> Reader:
         """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. Raises ``topic.unknown``."""
-        return self._begin(topics, start, group)[0]
+        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. Raises
+        ``topic.unknown``."""
+        return self._begin(topics, start, group, skip_revoked=skip_revoked)[0]
 
     def _begin(
-        self, topics: Sequence[str], start: Starts, group: str | None
+        self,
+        topics: Sequence[str],
+        start: Starts,
+        group: str | None,
+        *,
+        skip_revoked: bool = False,
     ) -> tuple[Reader, dict[bytes, Offset]]:
         """A reader, and where its group stands."""
         ids = {self._find(name).topic_id: name for name in topics}
         committed = self._engine.groups.offsets().get(group, {}) if group else {}
         starts = self._starts(ids, start) | committed
-        return Reader(self._vault, lambda: ids, starts.__getitem__), committed
+        reader = Reader(self._vault, lambda: ids, starts.__getitem__, skip_revoked=skip_revoked)
+        return reader, committed
 
     def _starts(self, ids: Mapping[bytes, str], start: Starts) -> dict[bytes, Offset]:
         def of(name: str) -> Start:
@@ -271,6 +307,10 @@ class Broker:
         """Remember where a group goes on: the next offset of each topic."""
         ids = self._engine.topic_ids(list(offsets))
         self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
+
+    def audit(self, kind: str, **fields: str) -> None:
+        """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
+        self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
 
     def lookup(self) -> Lookup:
         """What finds single events, for the calling thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -11,15 +12,19 @@ from ensign_core.change import (
     NULL,
     UNCHANGED,
     Batch,
-    BatchBuilder,
     Change,
     Offset,
     Op,
+    Run,
     Tx,
     event_schema,
 )
 from ensign_core.errors import EnsignError
-from ensign_core.rows import new_image, split
+from ensign_core.rows import split
+from ensign_core.rows.published import bodies
+
+EVENT_BYTES_MAX = 5_243_000
+"""What an event may take; larger ones are published with ``large=``."""
 
 TOPIC_BYTES_MAX = 512
 
@@ -48,13 +53,19 @@ def check_topic_name(name: str) -> None:
 
 def event_batch(topic: str, events: Iterable[Event]) -> Batch:
     """Events as a batch of the fixed event schema, committed now."""
-    builder = BatchBuilder().begin(Tx(None, "", now_us()))
-    schema = event_schema(topic)
-    for event in events:
-        metadata = json.dumps(dict(event.metadata)) if event.metadata else None
-        values = [event.key, event.data, metadata, event.mimetype, event.type]
-        builder.add(Op.EVENT, schema, new_image(values))
-    return builder.take(None)
+    body, ends = bodies(events, _metadata)
+    if not ends:
+        return Batch()
+    count = len(ends)
+    runs = [Run(0, 0, Tx(None, "", now_us()))]
+    return Batch(
+        bytes((Op.EVENT,)) * count, array("H", bytes(2 * count)), ends, body, runs,
+        [event_schema(topic)],
+    )  # fmt: skip
+
+
+def _metadata(metadata: Mapping[str, str]) -> str:
+    return json.dumps(dict(metadata))
 
 
 @dataclass(frozen=True)

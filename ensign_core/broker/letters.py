@@ -109,17 +109,22 @@ class _Frame(NamedTuple):
 
 class Lookup:
     """Finds single events. It keeps the last frame that it opened, since those looked up one after
-    another mostly lie together: use it for a while, and by one thread."""
+    another mostly lie together, until some key is revoked: use it for a while, and by one
+    thread."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._last = _Frame(Batch(), 0)
+        self._revocations = 0
 
     def event(self, topic: str, offset: Offset, known_us: int | None = None) -> Batch | None:
         """The event as a batch of its own; None if the topic has none at this offset, or if it is
         another topic than had this name at ``known_us``, since it was made later."""
-        if not self._last.holds(topic, offset):
+        revocations = self._vault.revocations()
+        if revocations != self._revocations or not self._last.holds(topic, offset):
+            self._last = _Frame(Batch(), 0)
             self._last = self._open(topic, offset)
+            self._revocations = revocations
         batch, made_us = self._last
         if not self._last.holds(topic, offset) or (known_us is not None and made_us > known_us):
             return None

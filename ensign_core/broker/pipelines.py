@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ensign_core.broker.audit import AUDIT_TOPIC
 from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, dead_letter_topic
 from ensign_core.broker.reader import Reader, Start, within
 from ensign_core.broker.vault import Vault, about_kept, about_position, about_signal, about_status
@@ -32,6 +33,8 @@ class Pipelines:
         group: str,
         start: Start = "start",
         known: Mapping[str, Offset] | None = None,
+        *,
+        skip_revoked: bool = False,
     ) -> Reader:
         """Read whatever a pipeline writes, topics that it makes later included (from their start),
         its dead letters not. A new group begins at ``start``, which is remembered at once; what a
@@ -47,14 +50,7 @@ class Pipelines:
 
         names: dict[bytes, str] = {}
         letters = dead_letter_topic(pipeline)
-        begun = f"begun:{group}"
-        if begun not in self._engine.meta():
-            if start != "start" and group not in self._engine.groups.offsets():
-                self._engine.groups.commit(
-                    group, {key: self._offset(name, start) for key, name in topics().items()}
-                )
-            self._engine.set_meta({begun: b""})
-        committed = self._engine.groups.offsets().get(group, {})
+        committed = self._begin(group, start, topics)
         taken: set[str] = set()
 
         def noted() -> dict[bytes, str]:
@@ -74,7 +70,20 @@ class Pipelines:
             reached = self._engine.topics([name])[0].next_offset if topic_id in committed else 0
             return within(name, known[name], reached)
 
-        return Reader(self._vault, noted, begin)
+        return Reader(self._vault, noted, begin, skip_revoked=skip_revoked)
+
+    def _begin(
+        self, group: str, start: Start, topics: Callable[[], Mapping[bytes, str]]
+    ) -> dict[bytes, Offset]:
+        """Where a group stands, which a new one takes up at ``start``."""
+        begun = f"begun:{group}"
+        if begun not in self._engine.meta():
+            if start != "start" and group not in self._engine.groups.offsets():
+                self._engine.groups.commit(
+                    group, {key: self._offset(name, start) for key, name in topics().items()}
+                )
+            self._engine.set_meta({begun: b""})
+        return self._engine.groups.offsets().get(group, {})
 
     def _note(self, group: str, committed: dict[bytes, Offset], topic_ids: set[bytes]) -> None:
         """Let a group stand at the start of the topics that it has no offset of."""
@@ -103,13 +112,15 @@ class Pipelines:
 
     def give_topics(self, pipeline: str, globs: Sequence[str]) -> None:
         """Give a pipeline that writes none itself all topics whose names match one of ``globs``;
-        topics of dead letters only where one is such a name."""
+        topics of dead letters, and that of
+        the audit, only where one is such a name."""
         ids = [
             topic.topic_id
             for topic in self._engine.topics()
             if topic.name in globs
             or (
-                not topic.name.endswith(DEAD_LETTERS_SUFFIX)
+                topic.name != AUDIT_TOPIC
+                and not topic.name.endswith(DEAD_LETTERS_SUFFIX)
                 and any(fnmatchcase(topic.name, glob) for glob in globs)
             )
         ]

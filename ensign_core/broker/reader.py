@@ -31,7 +31,8 @@ class Reader:
 
     ``topics`` says which topics to read, as topic id to name, and is asked again when new frames
     arrive and now and then, so that topics made later are read too; ``start`` gives the offset of
-    a topic's first event to read.
+    a topic's first event to read. With ``skip_revoked`` it goes on behind frames whose key was
+    revoked, and ``skipped`` counts the events passed over.
     """
 
     def __init__(
@@ -39,8 +40,12 @@ class Reader:
         vault: Vault,
         topics: Callable[[], Mapping[bytes, str]],
         start: Callable[[bytes], Offset],
+        *,
+        skip_revoked: bool = False,
     ) -> None:
         self._vault = vault
+        self._skip_revoked = skip_revoked
+        self.skipped = 0
         self._list = topics
         self._start = start
         self._names: dict[bytes, str] = {}
@@ -126,8 +131,13 @@ class Reader:
         end = stored.offset + stored.events
         batch = None
         if end > wanted:
-            batch = self._vault.open_frame(stored, self._names[stored.topic_id])
-            if wanted > stored.offset:
+            try:
+                batch = self._vault.open_frame(stored, self._names[stored.topic_id])
+            except EnsignError as error:
+                if not self._skip_revoked or error.code != "key.revoked":
+                    raise
+                self.skipped += end - max(wanted, stored.offset)
+            if batch is not None and wanted > stored.offset:
                 batch = batch.part(wanted - stored.offset, stored.events)
             self._next[stored.topic_id] = end
         self._after = stored.sequence

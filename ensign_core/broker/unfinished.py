@@ -3,7 +3,6 @@ and those that come again."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -24,9 +23,7 @@ LOOK_EVENTS_MIN = 64
 some another member takes first."""
 
 OPENED_FRAMES_MAX = 4
-OPENED_S_MAX = 1.0
-"""Frames that stay open for the next claim, and how long: then whether they may be read is asked
-again."""
+"""Frames that stay open for the next claim, as long as no key is revoked."""
 
 
 class Looked(NamedTuple):
@@ -41,7 +38,6 @@ class Looked(NamedTuple):
 class _Opened(NamedTuple):
     topic_id: bytes
     batch: Batch
-    until_s: float
 
     def has(self, topic_id: bytes, offset: Offset) -> bool:
         return self.topic_id == topic_id and self.batch.offset <= offset < self.batch.next_offset
@@ -56,6 +52,7 @@ class Unfinished:
         self._topics = topics
         self._order = KeyOrder(vault.keys.fingerprinter()) if in_order else None
         self._opened: list[_Opened] = []
+        self._revocations = vault.revocations()
         self._looked: list[tuple[bytes, Batch]] = []
         self._names: dict[bytes, str] = {}
 
@@ -179,15 +176,16 @@ class Unfinished:
         return None
 
     def _find(self, topic_id: bytes, offset: Offset) -> Batch | None:
-        now = time.monotonic()
-        self._opened = [one for one in self._opened if one.until_s > now]
+        revocations = self._vault.revocations()
+        if revocations != self._revocations:
+            self._revocations = revocations
+            self._opened.clear()
         return next((one.batch for one in self._opened if one.has(topic_id, offset)), None)
 
     def _open(self, stored: Stored, topic: str) -> Batch:
         batch = self._find(stored.topic_id, stored.offset)
         if batch is None:
             batch = self._vault.open_frame(stored, topic)
-            until_s = time.monotonic() + OPENED_S_MAX
             del self._opened[: 1 - OPENED_FRAMES_MAX]
-            self._opened.append(_Opened(stored.topic_id, batch, until_s))
+            self._opened.append(_Opened(stored.topic_id, batch))
         return batch

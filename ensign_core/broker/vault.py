@@ -4,29 +4,76 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ulid import ULID
 
 from ensign_core import frame
-from ensign_core.change import Batch, Column, Schema
-from ensign_core.crypto import DataKey, KeyRing, Opener
-from ensign_core.engine import Engine, Stored
+from ensign_core.change import Batch, Column, Offset, Schema
+from ensign_core.crypto import PROJECT, DataKey, KeyProvider, KeyRing, Opener, Sealer
+from ensign_core.crypto.keyring import revoked
+from ensign_core.engine import Engine, StaleKekError, Stored
 from ensign_core.errors import EnsignError
 
 SCHEMAS_MAX = 16_384
 """Schemas that are remembered. A table has few; each record of JSON may have its own."""
 
+REVOKED_LOOK_S = 0.5
+"""How long it takes at most until a revocation by another process is noticed."""
+
+KEK_TRIES_MAX = 5
+"""How often a KEK is looked for anew that is being rotated meanwhile."""
+
+_Made = TypeVar("_Made")
+
+_Range = tuple[Offset, Offset]
+
 
 class Vault:
     """Opens frames, schemas and positions. Shared between threads: what its caches have lost is
-    looked up, or stored where it lies already, once more."""
+    looked up, or stored where it lies already, once more. ``keys`` is another ring after the KEK
+    was rotated; both seal and open the same records."""
 
     def __init__(self, engine: Engine, keys: KeyRing) -> None:
         self.engine = engine
         self.keys = keys
-        self._openers: dict[bytes, Opener] = {}
+        self._openers: dict[bytes, Opener | list[_Range]] = {}
+        self._revocations = 0
+        self._looked_at = float("-inf")
         self._schemas: dict[int, Schema] = {}
+
+    def revocations(self) -> int:
+        """How many revocations are known of, as of a look that is `REVOKED_LOOK_S` old at most.
+        What holds anything of a frame in the open lets it go when the number has changed."""
+        now = time.monotonic()
+        if now - self._looked_at >= REVOKED_LOOK_S:
+            count = self.engine.keys.revocations()
+            if count != self._revocations:
+                # Not cleared: who is just looking a key up puts it into the old one.
+                self._openers = {}
+                self._revocations = count
+            self._looked_at = now
+        return self._revocations
+
+    def look(self) -> None:
+        """Notice revocations at the next use, without waiting."""
+        self._looked_at = float("-inf")
+
+    def under_kek(self, work: Callable[[KeyRing], _Made]) -> _Made:
+        """Do ``work`` that wraps or unwraps data keys and raises StaleKekError where the ring is
+        not the one that they are wrapped under: once more then, with the ring that is. Raises
+        ``key.kek_rotated`` if this process cannot get the KEK."""
+        for _ in range(KEK_TRIES_MAX):
+            ring = self.keys
+            try:
+                return work(ring)
+            except StaleKekError:
+                try:
+                    self.keys = unlocked(self.engine, ring.provider)
+                except EnsignError as error:
+                    raise _kek_rotated(error, ring.provider) from None
+        raise _rotating()
 
     def open_frame(self, stored: Stored, topic: str) -> Batch:
         """The batch that a stored frame holds. Errors name the topic and the offsets concerned."""
@@ -34,43 +81,74 @@ class Vault:
             header, clear, sealed = frame.parse(stored.frame)
             if (header.topic_id, header.events) != (stored.topic_id, stored.events):
                 raise frame.damaged("does not belong where it lies")
-            opener = self._openers.get(header.key_id)
-            if opener is None:
-                opener = self._openers[header.key_id] = self._opener(header.key_id, stored)
+            opener = self._opener(header.key_id, stored.topic_id)
             packed = opener.open(header.session, header.counter, sealed, clear)
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
         except EnsignError as error:
-            last = stored.offset + stored.events - 1
-            where = f"topic {topic}, offsets {stored.offset} to {last}"
+            end = stored.offset + stored.events
+            if error.code == "key.revoked":
+                end = max(end, self._revoked_until(header.key_id, stored.offset))
+            where = f"topic {topic}, offsets {stored.offset} to {end - 1}"
             raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
         batch.topic = topic
         return batch
 
-    def _opener(self, key_id: bytes, stored: Stored) -> Opener:
-        for key in self.engine.keys.stored([stored.topic_id]):
+    def _opener(self, key_id: bytes, topic_id: bytes) -> Opener:
+        self.revocations()
+        openers = self._openers
+        if key_id not in openers:
+            openers[key_id] = self.under_kek(lambda ring: self._unwrapped(ring, key_id, topic_id))
+        opener = openers[key_id]
+        if isinstance(opener, Opener):
+            return opener
+        raise revoked(key_id)
+
+    def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | list[_Range]:
+        """What opens frames; for a key that is revoked, where they are."""
+        for key in self.engine.keys.stored([topic_id], ring.check):
+            if key.key_id == key_id and key.state == "revoked":
+                return self.engine.keys.ranges(key_id)
             if key.key_id == key_id:
-                return self.keys.frame_opener(key)
+                return ring.frame_opener(key)
         raise EnsignError(
             "key.missing",
             f"The data key {key_id.hex()} is not in keys.db.",
             "Restore keys.db from a backup; without the key these events cannot be read.",
         )
 
-    def active_keys(self, topics: Sequence[str]) -> dict[str, DataKey]:
-        """The key that new frames of each topic are sealed under, made for those that have none;
-        a topic that there is not yet gets an id, which the key names."""
+    def _revoked_until(self, key_id: bytes, offset: Offset) -> Offset:
+        """Where behind an offset the events end that a revoked key sealed one after another."""
+        ranges = self._openers.get(key_id)
+        if isinstance(ranges, list):
+            for first, end in ranges:
+                if first <= offset < end:
+                    return end
+        return offset
+
+    def sealers(self, topics: Sequence[str]) -> dict[str, tuple[DataKey, Sealer]]:
+        """The key that new frames of each topic are sealed under, made for those that have none,
+        with a session under it; a topic that there is not yet gets an id, which the key names."""
+        return self.under_kek(
+            lambda ring: {
+                name: (key, ring.frame_sealer(key))
+                for name, key in self._active_keys(ring, topics).items()
+            }
+        )
+
+    def _active_keys(self, ring: KeyRing, topics: Sequence[str]) -> dict[str, DataKey]:
         ids = self.engine.topic_ids(topics)
         named = {name: ids.get(name) or bytes(ULID()) for name in topics}
-        found = self.engine.keys.stored(list(ids.values())) if ids else []
+        found = self.engine.keys.stored(list(ids.values()), ring.check) if ids else []
         active = {key.topic_id: key for key in found if key.state == "active"}
         fresh = [
-            self.keys.new_data_key(topic_id, now_us())
+            ring.new_data_key(topic_id, now_us())
             for topic_id in named.values()
             if topic_id not in active
         ]
         if fresh:
-            active.update((key.topic_id, key) for key in self.engine.keys.add(fresh))
+            made = self.engine.keys.add(fresh, ring.check)
+            active.update((key.topic_id, key) for key in made)
         return {name: active[topic_id] for name, topic_id in named.items()}
 
     def schema(self, schema_id: int) -> Schema:
@@ -92,6 +170,56 @@ class Vault:
         if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
             self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
+    """The stored key of a project's records, put there at its first use: a ``fresh`` project's own,
+    or what the records of an older one are sealed under already."""
+    for key in engine.keys.stored([PROJECT], ring.check):
+        return key
+    make = ring.new_record_key if fresh else ring.legacy_record_key
+    (kept,) = engine.keys.add([make(now_us())], ring.check)
+    return kept
+
+
+def unlocked(engine: Engine, provider: KeyProvider) -> KeyRing:
+    """The ring of a project, a new one's if nothing is sealed yet, ready for its records. Another
+    process may rotate the KEK meanwhile. Raises what `KeyRing` does."""
+    for _ in range(KEK_TRIES_MAX):
+        # Where projects kept the check that were made before KEKs could be rotated.
+        known = engine.keys.check() or engine.meta().get("kek", b"")
+        try:
+            ring = KeyRing(provider, create=not known, check=known or None)
+            engine.keys.begin(ring.check)
+            ring.use_records(record_key(engine, ring, fresh=not known))
+        except StaleKekError:
+            continue
+        except EnsignError:
+            if engine.keys.check() in (known, b""):
+                raise
+        else:
+            return ring
+    raise _rotating()
+
+
+def _rotating() -> EnsignError:
+    return EnsignError(
+        "engine.busy",
+        "The key-encryption key was rotated again and again meanwhile.",
+        "See what runs `ensign keys rotate --master`; the pipeline tries again by itself.",
+    )
+
+
+def _kek_rotated(error: EnsignError, provider: KeyProvider) -> EnsignError:
+    """What an error means to a process that had the right KEK when it began."""
+    if error.code not in ("key.wrong", "key.missing"):
+        return error
+    return EnsignError(
+        "key.kek_rotated",
+        "The key-encryption key was rotated, and the one that is in use now is not in "
+        f"{provider.describe()}.",
+        "Restart the worker with the new key.",
+    )
 
 
 def _about_schema(schema_id: int) -> bytes:

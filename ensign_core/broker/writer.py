@@ -110,11 +110,8 @@ class Writer:
         """Begin a session for topics that this writer has not written to yet."""
         fresh = [topic for topic in topics if topic not in self._targets]
         if fresh:
-            keys = self._vault.active_keys(list(dict.fromkeys(fresh)))
-            self._targets.update(
-                (topic, _Target(key, self._vault.keys.frame_sealer(key)))
-                for topic, key in keys.items()
-            )
+            found = self._vault.sealers(list(dict.fromkeys(fresh)))
+            self._targets.update((topic, _Target(*target)) for topic, target in found.items())
 
     def _seal(self, topic: str, batch: Batch, packed: bytes) -> Write:
         key, sealer = self._targets[topic]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ensign_core.cli import dead_letters, pipelines, snapshot, topics
+from ensign_core.cli import dead_letters, keys, pipelines, snapshot, topics
 from ensign_core.cli.demo import demo
 from ensign_core.cli.output import (
     EXIT_FAILED,
@@ -39,6 +39,7 @@ app.command()(topics.publish)
 app.add_typer(topics.app, name="topics")
 app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback(invoke_without_command=True)

@@ -12,8 +12,14 @@ from connectors.registry import connector
 from ensign_core.broker import Broker
 from ensign_core.broker.reader import Start
 from ensign_core.cli.output import notice
-from ensign_core.config import BrokerConfig, Config, EnvKeys, FileKeys, load
-from ensign_core.crypto import EnvironmentProvider, FileProvider, KeyProvider
+from ensign_core.config import BrokerConfig, Config, EnvKeys, FileKeys, KmsKeys, load
+from ensign_core.crypto import (
+    EnvironmentProvider,
+    FileProvider,
+    KeyProvider,
+    KmsProvider,
+    default_key_file,
+)
 from ensign_core.errors import EnsignError
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.")]
@@ -22,7 +28,12 @@ ConfigOption = Annotated[
 ]
 PathOption = Annotated[Path | None, typer.Option("--path", help="The broker's folder.")]
 KeysOption = Annotated[
-    Path | None, typer.Option("--keys", help="The key file, if it is not PATH.keys.")
+    str | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE|env:VARIABLE",
+        help="The key file, if it is not PATH.keys, or the environment variable with the key.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -53,16 +64,25 @@ def chosen(config: Config, names: list[str] | None = None) -> list[str]:
 
 def open_configured(config: BrokerConfig, *, create: bool) -> Broker:
     """The broker that a config names; says where a new key was made."""
-    keys: KeyProvider | None = None
-    if isinstance(config.keys, FileKeys):
-        keys = FileProvider(config.keys.path)
-    elif isinstance(config.keys, EnvKeys):
-        keys = EnvironmentProvider(config.keys.variable)
-    return _opened(config.path, keys, create=create)
+    return _opened(config.path, configured_keys(config), create=create)
+
+
+def configured_keys(config: BrokerConfig) -> KeyProvider:
+    """What gives the key of the broker that a config names."""
+    match config.keys:
+        case FileKeys(path=path):
+            return FileProvider(path)
+        case EnvKeys(variable=variable, next=following):
+            return EnvironmentProvider(variable, following)
+        case KmsKeys() as kms:
+            path = kms.path or default_key_file(config.path)
+            return KmsProvider(kms.key_id, path, kms.region, kms.endpoint_url)
+        case None:
+            return FileProvider(default_key_file(config.path))
 
 
 def open_broker(
-    config: Path | None, path: Path | None, keys: Path | None, *, create: bool = False
+    config: Path | None, path: Path | None, keys: str | None, *, create: bool = False
 ) -> Broker:
     """The broker that ``--config`` or ``--path`` and ``--keys`` name."""
     if config is not None:
@@ -79,10 +99,18 @@ def open_broker(
             "The command needs to know which broker.",
             "Give --config FILE, or --path with the broker's folder.",
         )
-    return _opened(path, FileProvider(keys) if keys is not None else None, create=create)
+    return _opened(path, named_keys(path, keys), create=create)
 
 
-def _opened(path: Path, keys: KeyProvider | None, *, create: bool) -> Broker:
+def named_keys(path: Path, keys: str | None) -> KeyProvider:
+    """What gives the key of the broker in a folder: ``--keys``, or the file beside it."""
+    if keys is None:
+        return FileProvider(default_key_file(path))
+    scheme, _, variable = keys.partition(":")
+    return EnvironmentProvider(variable) if scheme == "env" else FileProvider(Path(keys))
+
+
+def _opened(path: Path, keys: KeyProvider, *, create: bool) -> Broker:
     broker = Broker.open(path, keys, create=create)
     if broker.notice:
         notice(broker.notice)

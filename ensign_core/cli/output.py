@@ -16,7 +16,7 @@ from rich.text import Text
 from ensign_core.config import ConfigErrors
 from ensign_core.errors import EnsignError
 
-NUMBERS = frozenset({"events", "bytes", "lag bytes", "lag events", "lag s"})
+NUMBERS = frozenset({"events", "bytes", "frames", "lag bytes", "lag events", "lag s"})
 """Columns of tables that are set flush right."""
 
 EXIT_FAILED = 1

@@ -56,7 +56,9 @@ def plan(name: str, pipeline: PipelineConfig) -> Plan:
         pipeline.source.config,
         lambda schema: topic_name(pipeline.topic, schema),
         {
-            sink: SinkPlan(entry.connector, entry.config, entry.from_, entry.transforms)
+            sink: SinkPlan(
+                entry.connector, entry.config, entry.from_, entry.transforms, entry.skip_revoked
+            )
             for sink, entry in pipeline.sinks.items()
         },
         pipeline.transforms,

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ensign_core.broker import Broker, Event, TopicInfo
+from ensign_core.broker import Broker, Event, Reader, TopicInfo
+from ensign_core.cli import large
 from ensign_core.cli.options import (
     ConfigOption,
     JsonOption,
@@ -20,7 +21,7 @@ from ensign_core.cli.options import (
 )
 from ensign_core.cli.output import notice, out, show_json, table
 from ensign_core.errors import EnsignError
-from ensign_core.formats import FORMATS, formatter
+from ensign_core.formats import FORMATS, Formatter, formatter
 
 app = typer.Typer(no_args_is_help=True, help="List, create, show and delete topics.")
 READ_BYTES = 1 << 20
@@ -144,29 +145,53 @@ def read(
         typer.Option("--group", help="Go on where this group is, and commit what was printed."),
     ] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    save: large.SaveOption = None,
+    stores: large.StoresOption = None,
+    skip_revoked: Annotated[
+        bool, typer.Option("--skip-revoked", help="Go on behind events whose key was revoked.")
+    ] = False,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Print the events of a topic, one per line."""
+    """Print the events of a topic, one per line, or save each one's data to a file."""
     lines = formatter(form)
     begin = parse_start(start)
+    if group is not None and save is not None:
+        raise EnsignError(
+            "usage.conflict",
+            "--group and --save were both given.",
+            "Save events by --from and --max, or print those of a group.",
+        )
     with open_broker(config, path, keys) as broker:
-        reader = broker.reader([topic], begin, group)
+        reader = broker.reader([topic], begin, group, skip_revoked=skip_revoked)
         left = most if most is not None else sys.maxsize
-        while left > 0:
-            batches = reader.fetch(1.0 if follow else 0.0)
-            if not batches and not follow:
-                return
-            for batch in batches:
-                if left <= 0:
-                    break
-                part = batch if len(batch) <= left else batch.part(0, left)
-                left -= len(part)
-                sys.stdout.buffer.write(lines.lines(part).text)
-            sys.stdout.buffer.flush()
-            if group is not None and batches:
-                reader.commit(group, {topic: part.next_offset})
+        if save is not None:
+            large.save(broker, reader, save, stores or [], left, follow=follow)
+            return
+        _print(reader, lines, left, group, follow=follow)
+
+
+def _print(reader: Reader, lines: Formatter, left: int, group: str | None, *, follow: bool) -> None:
+    """Print at most ``left`` events, to the topic's end or for ever, and commit each fetch that was
+    printed for the group."""
+    skipped = 0
+    while left > 0:
+        batches = reader.fetch(1.0 if follow else 0.0)
+        if reader.skipped > skipped:
+            notice(f"{reader.skipped - skipped} events were passed over: their key is revoked.")
+            skipped = reader.skipped
+        if not batches and not follow:
+            return
+        for batch in batches:
+            if left <= 0:
+                break
+            part = batch if len(batch) <= left else batch.part(0, left)
+            left -= len(part)
+            sys.stdout.buffer.write(lines.lines(part).text)
+        sys.stdout.buffer.flush()
+        if group is not None and batches:
+            reader.commit(group, {part.topic: part.next_offset})
 
 
 def _publish(broker: Broker, topic: str, lines: list[bytes], key: str | None) -> int:
@@ -198,15 +223,23 @@ def publish(
     key: Annotated[
         str | None, typer.Option("--key", help="The field of each JSON object that is its key.")
     ] = None,
+    file: large.FileOption = None,
+    chunked: large.ChunkedOption = False,
+    claim_check: large.ClaimCheckOption = None,
+    mimetype: large.MimetypeOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish each line of standard input as an event; says when a batch of them is synced."""
+    """Publish each line of standard input as an event, or one file; says when a batch is synced."""
+    how = large.how(file, chunked, claim_check, mimetype, key)
     acked = 0
     with open_broker(config, path, keys, create=True) as broker:
         broker.create_topic(topic)
+        if file is not None:
+            _show_acked(1, large.publish(broker, topic, file, how, mimetype), as_json)
+            return
         rest = b""
         while True:
             chunk = os.read(sys.stdin.fileno(), READ_BYTES)
@@ -221,10 +254,14 @@ def publish(
             if lines:
                 last = _publish(broker, topic, lines, key)
                 acked += len(lines)
-                if as_json:
-                    show_json({"acked": acked, "last_offset": last})
-                else:
-                    out.print(f"acked {acked}, last offset {last}")
-                sys.stdout.flush()
+                _show_acked(acked, last, as_json)
             if not chunk:
                 return
+
+
+def _show_acked(acked: int, last: int, as_json: bool) -> None:
+    if as_json:
+        show_json({"acked": acked, "last_offset": last})
+    else:
+        out.print(f"acked {acked}, last offset {last}")
+    sys.stdout.flush()

@@ -118,7 +118,9 @@ class _Reading:
     def _sink(self, value: Any, place: Place) -> SinkEntry:
         own = {}
         if isinstance(value, dict):
-            own = {key: value[key] for key in ("from", "transforms") if key in value}
+            own = {
+                key: value[key] for key in ("from", "transforms", "skip_revoked") if key in value
+            }
             value = {key: item for key, item in value.items() if key not in own}
         found = self._connector("sink", value, place)
         if found is None:

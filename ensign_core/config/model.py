@@ -93,6 +93,35 @@ class EnvKeys(_Section):
     variable: str = Field(
         min_length=1, description="The name of the variable, which holds base64 of 32 bytes."
     )
+    next: str | None = Field(
+        None,
+        min_length=1,
+        description="The name of a second variable, with the key that `ensign keys rotate "
+        "--master` goes over to; afterwards that key belongs into the first.",
+    )
+
+
+class KmsKeys(_Section):
+    """The key-encryption key as a data key of AWS KMS."""
+
+    type: Literal["aws_kms"] = Field(description="`aws_kms`: a key of AWS KMS seals the key.")
+    key_id: str = Field(
+        min_length=1,
+        description="The KMS key, symmetric: its id, its ARN, or an alias. Credentials come from "
+        "where AWS's own tools take them; they need kms:GenerateDataKey and kms:Decrypt.",
+    )
+    region: str | None = Field(
+        None, description="The region. Default: that of the ARN, or what the environment says."
+    )
+    endpoint_url: str | None = Field(
+        None, description="Where KMS answers, if that is not AWS's own address of the region."
+    )
+    path: Path | None = Field(
+        None,
+        description="The file that holds what KMS sealed, mode 0600; made at first use. Keep a "
+        "copy elsewhere: without it the data cannot be read. Default: `PATH.keys` beside the "
+        "folder.",
+    )
 
 
 class BrokerConfig(_Section):
@@ -103,7 +132,7 @@ class BrokerConfig(_Section):
         description="The folder that holds the topics, relative to the working directory; made at "
         "first use.",
     )
-    keys: Annotated[FileKeys | EnvKeys, Field(discriminator="type")] | None = Field(
+    keys: Annotated[FileKeys | EnvKeys | KmsKeys, Field(discriminator="type")] | None = Field(
         None,
         description="Where the key that seals the data comes from. Default: the file `PATH.keys` "
         "beside the folder.",
@@ -153,6 +182,11 @@ class SinkEntry(_Section):
     )
     transforms: tuple[AnyTransform, ...] = Field(
         (), description="Steps between the topic and this sink, in their order."
+    )
+    skip_revoked: bool = Field(
+        False,
+        description="Go on behind events whose key was revoked. Otherwise the pipeline stops at "
+        "them with `key.revoked`.",
     )
 
 

@@ -1,13 +1,13 @@
 """The key ring: wraps and unwraps data keys, and seals what describes topics rather than is in
-them (positions, schemas) under a key derived from the KEK."""
+them (positions, schemas) under a key of the project, which is wrapped as data keys are."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,6 +19,8 @@ from ensign_core.crypto.seal import Opener, Sealer
 from ensign_core.errors import EnsignError
 
 KEY_ID_BYTES = 16
+PROJECT = bytes(16)
+"""The topic id of the project's own key: a ULID that no topic has."""
 _NONCE_BYTES = 12
 _FRAMES, _RECORDS = b"frames", b"records"
 
@@ -36,15 +38,28 @@ class DataKey:
 
 class KeyRing:
     """Holds the KEK of an open broker. Safe to share between threads but for its sealers, which
-    each writer makes for itself."""
+    each writer makes for itself. Records are sealed and opened after `use_records` only."""
 
-    def __init__(self, provider: KeyProvider, *, create: bool) -> None:
-        kek = provider.key(create=create)
+    def __init__(self, provider: KeyProvider, *, create: bool, check: bytes | None) -> None:
+        """Take that of the provider's KEKs that ``check``, which is stored with the data, is of; in
+        a new project, without one, the newest. ``create`` is for the provider. Raises ``key.wrong``
+        and what the provider raises."""
+        self.provider = provider
+        """Where the KEK came from."""
+        keks = provider.keys(create=create)
+        kek = next((kek for kek in keks if check in (None, _check(kek))), keks[0])
         self._wrap = AESGCM(_derive(kek, b"wrap"))
-        self._record_key = _derive(kek, b"records")
-        self._records = Opener(self._record_key, _RECORDS)
-        self.check = _derive(kek, b"check")[:KEY_ID_BYTES]
+        self._legacy_record_key = _derive(kek, b"records")
+        self._record_key: bytes
+        self._records: Opener
+        self.check = _check(kek)
         """Tells two KEKs apart without telling either; stored with the data."""
+        self.verify(check or self.check, provider.describe())
+
+    @classmethod
+    def of(cls, kek: bytes) -> Self:
+        """A ring of this KEK, to `rewrap` keys for."""
+        return cls(_Given([kek]), create=False, check=None)
 
     def verify(self, check: bytes, where: str) -> None:
         """Raise ``key.wrong`` unless this is the KEK that the data was sealed under."""
@@ -57,10 +72,36 @@ class KeyRing:
 
     def new_data_key(self, topic_id: bytes, created: int) -> DataKey:
         """A fresh random key for a topic, wrapped."""
+        return self._wrapped(os.urandom(KEY_BYTES), topic_id, created)
+
+    def new_record_key(self, created: int) -> DataKey:
+        """A fresh random key for the records of a new project, wrapped; the broker stores it among
+        the data keys, of the topic `PROJECT`."""
+        return self.new_data_key(PROJECT, created)
+
+    def legacy_record_key(self, created: int) -> DataKey:
+        """The key of the records of a project that has none stored yet, as its first version
+        derived it from the KEK; from here on it is stored, and outlives the KEK."""
+        return self._wrapped(self._legacy_record_key, PROJECT, created)
+
+    def use_records(self, key: DataKey) -> None:
+        """Seal and open records under this stored key. Before the ring is shared."""
+        self._record_key = self._unwrap(key)
+        self._records = Opener(self._record_key, _RECORDS)
+
+    def rewrap(self, key: DataKey, to: KeyRing) -> DataKey:
+        """The same key, wrapped under another ring's KEK; a revoked one as it is."""
+        if key.state == "revoked":
+            return key
+        return replace(key, wrapped=to._seal(self._unwrap(key), key.key_id, key.topic_id))
+
+    def _wrapped(self, secret: bytes, topic_id: bytes, created: int) -> DataKey:
         key_id = os.urandom(KEY_ID_BYTES)
+        return DataKey(key_id, topic_id, self._seal(secret, key_id, topic_id), created, "active")
+
+    def _seal(self, secret: bytes, key_id: bytes, topic_id: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._wrap.encrypt(nonce, os.urandom(KEY_BYTES), key_id + topic_id)
-        return DataKey(key_id, topic_id, nonce + sealed, created, "active")
+        return nonce + self._wrap.encrypt(nonce, secret, key_id + topic_id)
 
     def _unwrap(self, key: DataKey) -> bytes:
         if key.state == "revoked":
@@ -102,8 +143,26 @@ def revoked(key_id: bytes) -> EnsignError:
     return EnsignError(
         "key.revoked",
         f"The data key {key_id.hex()} was revoked: what it sealed cannot be read any more.",
-        "Read on behind it with a later offset; the data is gone for ever, as was asked for.",
+        "The data is gone for ever, as was asked for: go on behind it with `--skip-revoked`, or "
+        "`skip_revoked: true` at a sink.",
     )
+
+
+class _Given:
+    """A provider of keys that are at hand."""
+
+    def __init__(self, keks: Sequence[bytes]) -> None:
+        self._keks = keks
+
+    def keys(self, *, create: bool) -> Sequence[bytes]:
+        return self._keks
+
+    def describe(self) -> str:
+        return "memory"
+
+
+def _check(kek: bytes) -> bytes:
+    return _derive(kek, b"check")[:KEY_ID_BYTES]
 
 
 def _derive(kek: bytes, purpose: bytes) -> bytes:

@@ -2,113 +2,120 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from ensign_core.crypto.keyfile import KeyFile, decoded, missing
 from ensign_core.errors import EnsignError
 
 KEY_BYTES = 32
-_LABEL = "ensign-key-v1"
 
 
 class KeyProvider(Protocol):
     """Gives the KEK, once, when a broker opens."""
 
-    def key(self, *, create: bool) -> bytes:
-        """The 32 bytes. ``create`` says that no data exists yet, so a new key may be made; without
-        it a missing key is ``key.missing``, never a new one."""
+    def keys(self, *, create: bool) -> Sequence[bytes]:
+        """The KEKs of 32 bytes that the data may be wrapped under, newest first, at least one: two
+        where a rotation is under way or was interrupted. ``create`` says that no data exists yet,
+        so a new key may be made; without it a missing key is ``key.missing``, never a new one."""
 
     def describe(self) -> str:
         """Where the key comes from, for messages."""
 
 
+@runtime_checkable
+class RotatingProvider(KeyProvider, Protocol):
+    """A provider whose KEK can be replaced: `begin`, wrap all data keys anew, `finish`."""
+
+    def begin(self) -> bytes:
+        """The KEK to wrap under from now on. It is durable beside the older when this returns, so
+        `keys` gives both from then on, and whichever the data is wrapped under is found. Where a
+        rotation was interrupted it is the KEK of that one: if the data is wrapped under it already,
+        `finish` is all that is left to do."""
+
+    def finish(self) -> None:
+        """All data is wrapped under what `begin` gave: forget what is older than that."""
+
+
 class FileProvider:
-    """The KEK in a file of one line, mode 0600, made at first use."""
+    """The KEK in a file of mode 0600, made at first use: a line ``ensign-key-v1 BASE64``, and a
+    second one below with the older KEK while that is being replaced."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.created = False
+        self._file = KeyFile(path, "ensign-key-v1", KEY_BYTES)
+        self._begun: bytes | None = None
 
     def describe(self) -> str:
         return f"the file {self.path}"
 
-    def key(self, *, create: bool) -> bytes:
-        try:
-            text = self._read()
-        except FileNotFoundError:
-            if not create:
-                raise _missing(self.describe(), "Put the key file back from your backup") from None
-            return self._create()
-        label, _, encoded = text.strip().partition(" ")
-        if label != _LABEL:
-            raise _malformed(self.describe())
-        return _decode(encoded, self.describe())
+    def keys(self, *, create: bool) -> Sequence[bytes]:
+        if create:
+            self.created = self._file.create(_new_key)
+        return self._file.read()
 
-    def _read(self) -> str:
-        try:
-            mode = self.path.stat().st_mode
-            if mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise EnsignError(
-                    "key.file_exposed",
-                    f"The key file {self.path} can be read by others (mode {mode & 0o777:04o}).",
-                    f"Run: chmod 600 {self.path}",
-                )
-            return self.path.read_text("ascii")
-        except (PermissionError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError) as e:
-            if isinstance(e, PermissionError):
-                raise EnsignError(
-                    "key.file_unreadable",
-                    f"The key file {self.path} may not be read by this user.",
-                    "Run as the user who owns it, or change its owner.",
-                ) from None
-            raise _malformed(self.describe()) from None
+    def begin(self) -> bytes:
+        self._begun = self._file.begin(_new_key)
+        return self._begun
 
-    def _create(self) -> bytes:
-        key = os.urandom(KEY_BYTES)
-        line = f"{_LABEL} {base64.b64encode(key).decode()}\n"
-        made = self.path.with_name(f"{self.path.name}.{os.urandom(8).hex()}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(made, self.path)
-        except FileExistsError:
-            return self.key(create=False)
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
-        finally:
-            made.unlink()
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-        self.created = True
-        return key
+    def finish(self) -> None:
+        if self._begun is not None:
+            self._file.finish(self._begun)
 
 
 class EnvironmentProvider:
-    """The KEK in an environment variable, base64 of 32 bytes."""
+    """The KEK in an environment variable, base64 of 32 bytes. To replace it the new one is put into
+    ``next_variable``, and into the first one when all data is wrapped under it."""
 
-    def __init__(self, variable: str) -> None:
+    def __init__(self, variable: str, next_variable: str | None = None) -> None:
         self.variable = variable
+        self.next_variable = next_variable
 
     def describe(self) -> str:
         return f"the environment variable {self.variable}"
 
-    def key(self, *, create: bool) -> bytes:
-        encoded = os.environ.get(self.variable)
-        if not encoded:
+    def keys(self, *, create: bool) -> Sequence[bytes]:
+        current, following = self._key(self.variable), self._key(self.next_variable)
+        if create:
+            following = None
+        found = [key for key in (following, current) if key]
+        if not found:
             make = "openssl rand -base64 32" if create else "the key that sealed the data"
-            raise _missing(self.describe(), f"Set it to the output of: {make}")
-        return _decode(encoded, self.describe())
+            raise missing(self.describe(), f"Set it to the output of: {make}")
+        return found
+
+    def begin(self) -> bytes:
+        following = self._key(self.next_variable)
+        if following is None:
+            named = self.next_variable
+            raise EnsignError(
+                "key.next_missing",
+                f"There is no new key to go over to: {named} is not set."
+                if named
+                else "There is no new key to go over to: no variable is named for it.",
+                f"Set {named or 'a second variable'} to the output of `openssl rand -base64 32`"
+                + ("." if named else ", and name it as `next:` in `broker: keys:`."),
+            )
+        return following
+
+    def finish(self) -> None:
+        """Nothing: what is in the environment is not ours to change."""
+
+    def _key(self, variable: str | None) -> bytes | None:
+        encoded = os.environ.get(variable) if variable else None
+        if not encoded:
+            return None
+        key = decoded(encoded)
+        if key is None or len(key) != KEY_BYTES:
+            raise EnsignError(
+                "key.malformed",
+                f"There is no Ensign key in the environment variable {variable}.",
+                "It holds base64 of 32 bytes, as `openssl rand -base64 32` prints it.",
+            )
+        return key
 
 
 def default_key_file(folder: Path) -> Path:
@@ -116,35 +123,5 @@ def default_key_file(folder: Path) -> Path:
     return folder.with_name(folder.name + ".keys")
 
 
-def _decode(encoded: str, where: str) -> bytes:
-    try:
-        key = base64.b64decode(encoded.strip(), validate=True)
-    except ValueError:
-        raise _malformed(where) from None
-    if len(key) != KEY_BYTES:
-        raise _malformed(where)
-    return key
-
-
-def _missing(where: str, remedy: str) -> EnsignError:
-    return EnsignError(
-        "key.missing",
-        f"The key that the data is sealed with is not there: {where}.",
-        f"{remedy}; without it the data cannot be read, and no new key is made over existing data.",
-    )
-
-
-def _unwritable(path: Path, error: OSError) -> EnsignError:
-    return EnsignError(
-        "key.file_unwritable",
-        f"The key file {path} cannot be made: {error.strerror}.",
-        "Give a path that this user may write to, in `broker: keys:` or --keys.",
-    )
-
-
-def _malformed(where: str) -> EnsignError:
-    return EnsignError(
-        "key.malformed",
-        f"There is no Ensign key in {where}.",
-        "A key file is one line, `ensign-key-v1` and base64 of 32 bytes; a variable is the base64.",
-    )
+def _new_key() -> bytes:
+    return os.urandom(KEY_BYTES)

@@ -109,6 +109,11 @@ class StaleWriteError(Exception):
     time by another process, rotated, revoked). Nothing was written: look again and seal anew."""
 
 
+class StaleKekError(Exception):
+    """Data keys are wrapped under another KEK than that of the given check, since it was rotated.
+    Nothing was written: get the KEK anew and wrap or unwrap again."""
+
+
 class Bell(Protocol):
     """Rings when something was appended, by this process or another."""
 
@@ -175,13 +180,46 @@ class Groups(Protocol):
 
 
 class Keys(Protocol):
-    """Wrapped data keys."""
+    """Wrapped data keys, and the check of the KEK that they all are wrapped under, which is empty
+    before `begin`. Whatever takes a ``check`` raises StaleKekError if that is not the stored one at
+    the same moment."""
 
-    def stored(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
-        """The keys of these topics, or all, oldest first."""
+    def check(self) -> bytes:
+        """The check that is stored."""
 
-    def add(self, keys: Sequence[DataKey]) -> list[DataKey]:
+    def begin(self, check: bytes) -> None:
+        """Store the first check; one that is there stays."""
+
+    def stored(
+        self, topic_ids: Sequence[bytes] | None = None, check: bytes | None = None
+    ) -> list[DataKey]:
+        """The keys of these topics, or all, oldest first; to unwrap them with a ``check``."""
+
+    def add(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         """Keep the first key of each topic; returns the active ones, which may be another's."""
+
+    def rotate(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
+        """Let these be the active keys of their topics, whose present ones are retired: they open
+        what they sealed, and seal no more. Returns those of topics that had an active key; others
+        get one when they are written to."""
+
+    def rewrap(self, wrap: Callable[[DataKey], DataKey], check: bytes, to: bytes) -> bool:
+        """Replace all keys by what ``wrap`` makes of them, and the check by ``to``; nothing if it
+        is that already. Whether it did. Afterwards no key is left as it was wrapped before."""
+
+    def revoke(self, key_id: bytes) -> None:
+        """Destroy a key: no byte of it is left in the files afterwards, it seals no more, and what
+        is held under it is void. Once more changes nothing, but completes one that was broken
+        off."""
+
+    def revocations(self) -> int:
+        """How often `revoke` was called: a number that others compare to learn of it."""
+
+    def frames(self) -> dict[bytes, int]:
+        """How many frames there are of each key that has any."""
+
+    def ranges(self, key_id: bytes) -> list[tuple[Offset, Offset]]:
+        """The offsets of the events under a key, as ranges from a first one to behind a last."""
 
 
 class Letters(Protocol):

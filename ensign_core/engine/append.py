@@ -171,7 +171,18 @@ def _place(db: apsw.Connection, bodies: Sequence[_Body], topics: Iterable[_Topic
 
 
 def release(db: apsw.Connection, pipeline: str) -> None:
-    """Make what a pipeline holds readable, in the order of its appends."""
+    """Make what a pipeline holds readable, in the order of its appends. ``pipeline.interrupted`` if
+    some of it was sealed under a key that has been revoked."""
+    for _ in db.execute(
+        "SELECT 1 FROM held JOIN bodies ON id = body WHERE pipeline = ? AND length(data) = 0",
+        (pipeline,),
+    ):
+        raise EnsignError(
+            "pipeline.interrupted",
+            f"What the pipeline {pipeline} held of a transaction was sealed under a key that has "
+            "been revoked.",
+            "Nothing is to be done: it reads the transaction again by itself.",
+        )
     bodies = [
         _Body(*row)
         for row in db.execute(

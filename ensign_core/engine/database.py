@@ -58,6 +58,13 @@ class Database:
                     db.execute("ROLLBACK")
                 raise
 
+    def scrub_keys(self) -> None:
+        """Rewrite ``keys.db``: where pages were split or merged, copies of keys that lay there
+        before stay in their free parts, which secure_delete does not reach."""
+        db = self.connection()
+        with self._writing, classified(self.path):
+            db.execute("VACUUM keys")
+
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         with classified(self.path):

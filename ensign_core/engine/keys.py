@@ -1,13 +1,20 @@
 """Wrapped data keys in ``keys.db``, a database of their own beside the embedded engine's: a
-rollback journal and secure_delete, so that a destroyed key leaves no copy behind in it."""
+rollback journal and secure_delete, so that a destroyed key leaves no copy behind in it. The check
+of the KEK that wraps them lies there too, so that both change in one commit."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from ensign_core.crypto import DataKey
+import apsw
+
+from ensign_core.change import Offset
+from ensign_core.crypto import PROJECT, DataKey
+from ensign_core.engine import StaleKekError
 from ensign_core.engine.database import Database
+
+_COLUMNS = "id, topic, wrapped, created, state"
 
 
 class KeyStore:
@@ -16,26 +23,131 @@ class KeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def stored(self, topic_ids: Sequence[bytes] | None = None) -> list[DataKey]:
+    def check(self) -> bytes:
+        ((check,),) = self._database.rows("SELECT value FROM keys.kek")
+        return bytes(check)
+
+    def begin(self, check: bytes) -> None:
+        if not self.check():
+            with self._database.transaction() as db:
+                db.execute("UPDATE keys.kek SET value = ? WHERE value = x''", (check,))
+
+    def stored(
+        self, topic_ids: Sequence[bytes] | None = None, check: bytes | None = None
+    ) -> list[DataKey]:
         chosen, marks = "", None
         if topic_ids is not None:
             chosen = "WHERE topic IN (SELECT unhex(value) FROM json_each(?1)) "
             marks = json.dumps([topic_id.hex() for topic_id in topic_ids])
-        return [
-            DataKey(*row)
-            for row in self._database.rows(
-                "SELECT id, topic, wrapped, created, state FROM keys.data_keys "  # noqa: S608
-                f"{chosen}ORDER BY created",
-                *([] if marks is None else [marks]),
-            )
-        ]
+        rows = self._database.rows(
+            f"SELECT (SELECT value FROM keys.kek), {_COLUMNS} FROM keys.data_keys "  # noqa: S608
+            f"{chosen}ORDER BY created",
+            *([] if marks is None else [marks]),
+        )
+        if check is not None and any(row[0] != check for row in rows):
+            raise StaleKekError
+        return [DataKey(*row[1:]) for row in rows]
 
-    def add(self, keys: Sequence[DataKey]) -> list[DataKey]:
+    def add(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
+        topics = json.dumps([key.topic_id.hex() for key in keys])
         with self._database.transaction() as db:
-            db.executemany(
-                "INSERT OR IGNORE INTO keys.data_keys VALUES (?, ?, ?, ?, ?)",
-                [(k.key_id, k.topic_id, k.wrapped, k.created, k.state) for k in keys],
+            _compare(db, check)
+            _insert(db, keys)
+            found = db.execute(
+                f"SELECT {_COLUMNS} FROM keys.data_keys WHERE state = 'active' "  # noqa: S608
+                "AND topic IN (SELECT unhex(value) FROM json_each(?))",
+                (topics,),
             )
-        found = self.stored([key.topic_id for key in keys])
-        active = {key.topic_id: key for key in found if key.state == "active"}
+            active = {row[1]: DataKey(*row) for row in found}
         return [active[key.topic_id] for key in keys]
+
+    def rotate(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
+        with self._database.transaction() as db:
+            _compare(db, check)
+            replacing = [key for key in keys if _retire(db, key.topic_id)]
+            _insert(db, replacing)
+        return replacing
+
+    def rewrap(self, wrap: Callable[[DataKey], DataKey], check: bytes, to: bytes) -> bool:
+        with self._database.transaction() as db:
+            ((stored,),) = db.execute("SELECT value FROM keys.kek")
+            if stored != to:
+                _compare(db, check)
+                found = list(db.execute(f"SELECT {_COLUMNS} FROM keys.data_keys"))  # noqa: S608
+                db.executemany(
+                    "UPDATE keys.data_keys SET wrapped = ? WHERE id = ?",
+                    [(wrap(DataKey(*row)).wrapped, row[0]) for row in found],
+                )
+                db.execute("UPDATE keys.kek SET value = ?", (to,))
+        self._database.scrub_keys()
+        return bool(stored != to)
+
+    def revoke(self, key_id: bytes) -> None:
+        # Of a commit over both databases the main one's part comes first: a process killed amid it
+        # leaves a key without what was derived from it, never the other way round.
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE bodies SET data = x'' WHERE id IN (SELECT body FROM held WHERE key_id = ?)",
+                (key_id,),
+            )
+            db.execute(
+                "UPDATE keys.data_keys SET state = 'revoked', wrapped = x'' WHERE id = ?",
+                (key_id,),
+            )
+            db.execute("UPDATE keys.kek SET revocations = revocations + 1")
+        self._database.scrub_keys()
+
+    def revocations(self) -> int:
+        ((count,),) = self._database.rows("SELECT revocations FROM keys.kek")
+        return int(count)
+
+    def frames(self) -> dict[bytes, int]:
+        return dict(self._database.rows("SELECT key_id, count(*) FROM frames GROUP BY key_id"))
+
+    def ranges(self, key_id: bytes) -> list[tuple[Offset, Offset]]:
+        return list(
+            _joined(
+                self._database.rows(
+                    "SELECT base, base + events FROM frames WHERE key_id = ? ORDER BY base", key_id
+                )
+            )
+        )
+
+
+def _compare(db: apsw.Connection, check: bytes) -> None:
+    ((stored,),) = db.execute("SELECT value FROM keys.kek")
+    if stored != check:
+        raise StaleKekError
+
+
+def _insert(db: apsw.Connection, keys: Sequence[DataKey]) -> None:
+    db.executemany(
+        f"INSERT OR IGNORE INTO keys.data_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
+        [(k.key_id, k.topic_id, k.wrapped, k.created, k.state) for k in keys],
+    )
+
+
+def _retire(db: apsw.Connection, topic_id: bytes) -> bool:
+    """Retire a topic's active key; whether it had one."""
+    return topic_id != PROJECT and bool(
+        list(
+            db.execute(
+                "UPDATE keys.data_keys SET state = 'retired' WHERE topic = ? AND state = 'active' "
+                "RETURNING id",
+                (topic_id,),
+            )
+        )
+    )
+
+
+def _joined(ranges: Sequence[tuple[Offset, Offset]]) -> Iterator[tuple[Offset, Offset]]:
+    """Rising ranges with those that meet made one."""
+    first = end = None
+    for start, stop in ranges:
+        if start != end:
+            if first is not None and end is not None:
+                yield first, end
+            first = start
+        end = stop
+    if first is not None and end is not None:
+        yield first, end

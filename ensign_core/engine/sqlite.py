@@ -104,6 +104,7 @@ class SqliteEngine:
             for (number,) in list(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,))):
                 delete(db, number)
             db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
+        self.database.scrub_keys()
 
     def append(
         self,
@@ -164,10 +165,12 @@ class SqliteEngine:
         found: list[Stored] = []
         size = 0
         with classified(self.path):
+            # By `+` no index of topics is used: in another order than asked for, all frames that
+            # are left would be sorted at each call, with their bodies.
             cursor = self.database.connection().execute(
                 "SELECT seq, ulid, base, frames.events, data FROM frames "  # noqa: S608
                 "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
-                f"WHERE seq > ? AND topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
+                f"WHERE seq > ? AND +topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
                 "ORDER BY seq LIMIT ?",
                 (after, *wanted, FRAMES_PER_FETCH_MAX),
             )

@@ -7,11 +7,12 @@ sources keep beside ``pipelines.position``, in pieces. ``dropped`` are events of
 letters that are done with, by an operator's word or because they were replayed: a topic itself only
 grows. ``replays`` are those that were to be replayed and are not done with: whether that is asked
 for now, of which part of the pipeline, and how often it failed, the last time for which error.
-
 ``deliveries`` are the events before a work group's front in a topic that are not done with. One is
 parked behind an earlier one of its key (``due_us`` is null), waits until ``due_us``, or is held
 until then (``lease`` is the number of the claim). ``key`` is a keyed hash. ``work_groups.clock_us``
 is the last time by the clock that was seen, so that one set back is noticed.
+``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
+and how often a key was revoked, which tells holders of keys that they look again.
 """
 
 TABLES_VERSION = 4
@@ -135,4 +136,8 @@ CREATE TABLE IF NOT EXISTS keys.data_keys (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS keys.one_active ON data_keys (topic) WHERE state = 'active';
 CREATE INDEX IF NOT EXISTS keys.by_topic ON data_keys (topic);
+CREATE TABLE IF NOT EXISTS keys.kek (
+    one INTEGER PRIMARY KEY CHECK (one = 1), value BLOB NOT NULL, revocations INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO keys.kek VALUES (1, x'', 0);
 """

@@ -42,14 +42,14 @@ class FlatFormatter:
 
     def lines(self, batch: Batch) -> Lines:
         tables = self._tables.of(batch)
-        rows = [table.rows for table in tables]
-        return Lines(*compiled.flat_lines(batch, rows, _MARKS, partial(_published, tables)))
+        rows, events = [table.rows for table in tables], [table.events for table in tables]
+        return Lines(*compiled.flat_lines(batch, rows, _MARKS, events, partial(_published, tables)))
 
     def messages(self, batch: Batch) -> Messages:
         tables = self._tables.of(batch)
-        rows = [table.rows for table in tables]
+        rows, events = [table.rows for table in tables], [table.events for table in tables]
         own = partial(_published, tables), partial(event_key, tables)
-        return Messages(*compiled.flat_messages(batch, rows, _MARKS, *own))
+        return Messages(*compiled.flat_messages(batch, rows, _MARKS, events, *own))
 
 
 def _published(tables: Sequence[Table], number: int, body: bytes) -> str:

@@ -3,7 +3,7 @@ knows the type (`ensign_core.rows.table`), else by a function of Python."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from ensign_core.change import Batch, Column, Schema
@@ -16,6 +16,7 @@ from ensign_core.formats.values import (
     quote,
     render,
 )
+from ensign_core.rows import published
 from ensign_core.rows import table as compiled
 
 TABLES_MAX = 4096
@@ -54,6 +55,7 @@ class Table:
         of_bytes = [encoding.bytes_render(column) for column in schema.columns]
         usual = [encoding.usual(column) for column in schema.columns]
         fill = encoding.placeholder
+        self.events = _events(schema, self.quoted, self.renders)
         self.rows = compiled.RowTable(
             quote(schema.name),
             self.quoted,
@@ -73,6 +75,30 @@ class Table:
             [fill(column) for column in schema.columns] if fill else (),
             [known[1] if known is not None else 0 for known in usual],
         )
+
+
+def _events(
+    schema: Schema, quoted: Sequence[str], renders: Sequence[Render]
+) -> published.EventTable | None:
+    """How published events of the schema are written, if they have a key and data."""
+    names = [column.name for column in schema.columns]
+    if names[:1] != ["key"] or all(column.logical != "payload" for column in schema.columns):
+        return None
+    codes = [published.STRING]
+    for column, found in zip(schema.columns[1:], renders[1:], strict=True):
+        if column.logical == "payload":
+            codes.append(published.PAYLOAD)
+        elif column.name == "mimetype":
+            codes.append(published.MIMETYPE)
+        elif found is quote:
+            codes.append(published.STRING)
+        elif found is None:
+            codes.append(published.RAW)
+        elif found is one_line:
+            codes.append(published.ONE_LINE)
+        else:
+            return None
+    return published.EventTable(bytes(codes), [f"{name}:".encode() for name in quoted])
 
 
 class Tables:

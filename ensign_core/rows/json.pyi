@@ -1,6 +1,7 @@
 """Whole batches as lines of JSON. ``tables`` are the batch's schemas, compiled. ``marks`` has what
 an op, its index, puts into its lines, or None for ops without lines. ``published(number, body)``
-writes the body of an event of the op EVENT and the schema ``number``. The lines are complete and in
+writes the body of an event of the op EVENT and the schema ``number`` where ``events[number]`` does
+not. The lines are complete and in
 UTF-8; with them come the indexes of their events.
 
 The functions for messages give keys, values, the indexes of the events, and a 1 for each message
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from ensign_core.change import Batch, Run
 from ensign_core.rows.lines import Texts
+from ensign_core.rows.published import EventTable
 from ensign_core.rows.table import RowTable
 
 Sent = tuple[list[bytes | None], list[bytes | None], list[int], bytes]
@@ -22,6 +24,7 @@ def json_lines(
     batch: Batch,
     tables: Sequence[RowTable],
     marks: Sequence[bytes | None],
+    events: Sequence[EventTable | None],
     published: Callable[[int, bytes], str],
 ) -> tuple[Texts, Sequence[int]]:
     """Lines of the format ``json``. A mark is what stands between the offset and the key;
@@ -31,6 +34,7 @@ def json_messages(
     batch: Batch,
     tables: Sequence[RowTable],
     marks: Sequence[bytes | None],
+    events: Sequence[EventTable | None],
     published: Callable[[int, bytes], str],
     event_key: Callable[[int, bytes], tuple[bytes | None, bool]],
 ) -> Sent: ...
@@ -38,6 +42,7 @@ def flat_lines(
     batch: Batch,
     tables: Sequence[RowTable],
     marks: Sequence[bytes | None],
+    events: Sequence[EventTable | None],
     published: Callable[[int, bytes], str],
 ) -> tuple[Texts, Sequence[int]]:
     """Lines of the format ``flat``. A mark is what stands between the row and ``__ts_ms``;
@@ -47,6 +52,7 @@ def flat_messages(
     batch: Batch,
     tables: Sequence[RowTable],
     marks: Sequence[bytes | None],
+    events: Sequence[EventTable | None],
     published: Callable[[int, bytes], str],
     event_key: Callable[[int, bytes], tuple[bytes | None, bool]],
 ) -> Sent: ...

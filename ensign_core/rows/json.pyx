@@ -4,6 +4,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from ensign_core.rows.published cimport EventTable
 from ensign_core.rows.lines cimport Lines, put_image, put_instant, put_plain, put_str
 from ensign_core.rows.table cimport KEY_ONLY, NEW, OLD, Image, RowTable, read_images
 from ensign_core.rows.text cimport Text, put, put_byte, put_bytes, put_number, release
@@ -17,11 +18,13 @@ cdef int _EVENT = Op.EVENT, _UPDATE = Op.UPDATE, _MESSAGE = Op.MESSAGE
 cdef class _JsonLines(Lines):
     cdef bytes head
     cdef object published
+    cdef list events
     cdef uint64_t offset
     cdef Text behind, tx
 
-    def __cinit__(self, batch, tables, marks, published):
+    def __cinit__(self, batch, tables, marks, events, published):
         cdef Py_ssize_t at
+        self.events = list(events)
         self.published = published
         self.offset = batch.offset
         put(&self.behind, b'{"topic":', 9)
@@ -66,8 +69,8 @@ cdef class _JsonLines(Lines):
         put_number(line, self.offset + index)
         put_bytes(line, mark)
         if op == _EVENT:
-            body = PyBytes_FromStringAndSize(<const char *> at, end - at)
-            put_plain(line, self.published(number, body))
+            put_event(line, self.events, self.published, number, at, end, b"",
+                      b',"before":null,"after":{', b'},"unchanged":[]')
         else:
             self.put_change(index, op, table, at, end)
         put(line, b',"schema":', 10)
@@ -115,9 +118,11 @@ cdef class _JsonLines(Lines):
 @cython.final
 cdef class _FlatLines(Lines):
     cdef object published
+    cdef list events
     cdef Text behind
 
-    def __cinit__(self, batch, tables, marks, published):
+    def __cinit__(self, batch, tables, marks, events, published):
+        self.events = list(events)
         self.published = published
 
     def __dealloc__(self):
@@ -147,8 +152,7 @@ cdef class _FlatLines(Lines):
         put_byte(line, c'{')
         start = line.size
         if op == _EVENT:
-            body = PyBytes_FromStringAndSize(<const char *> at, end - at)
-            put_plain(line, self.published(number, body))
+            put_event(line, self.events, self.published, number, at, end, b'"key":', b",", b"")
         else:
             found = read_images(table, at, end, self.old, self.new)
             if found & NEW:
@@ -233,20 +237,32 @@ cdef class _DebeziumLines(Lines):
         return self.end_line(index)
 
 
-def json_lines(batch, tables, marks, published):
-    return (<Lines> _JsonLines(batch, tables, marks, published)).written(batch)
+cdef int put_event(
+    Text *line, list events, published, Py_ssize_t number, const uint8_t *at, const uint8_t *end,
+    bytes before, bytes between, bytes behind,
+) except -1:
+    """A published event: as most are by its table, else by the function ``published``."""
+    cdef EventTable table = events[number]
+    if table is not None and table.put(line, at, end, before, between, behind):
+        return 0
+    body = PyBytes_FromStringAndSize(<const char *> at, end - at)
+    return put_plain(line, published(number, body))
 
 
-def json_messages(batch, tables, marks, published, event_key):
-    return (<Lines> _JsonLines(batch, tables, marks, published)).sent(batch, event_key)
+def json_lines(batch, tables, marks, events, published):
+    return (<Lines> _JsonLines(batch, tables, marks, events, published)).written(batch)
 
 
-def flat_lines(batch, tables, marks, published):
-    return (<Lines> _FlatLines(batch, tables, marks, published)).written(batch)
+def json_messages(batch, tables, marks, events, published, event_key):
+    return (<Lines> _JsonLines(batch, tables, marks, events, published)).sent(batch, event_key)
 
 
-def flat_messages(batch, tables, marks, published, event_key):
-    return (<Lines> _FlatLines(batch, tables, marks, published)).sent(batch, event_key)
+def flat_lines(batch, tables, marks, events, published):
+    return (<Lines> _FlatLines(batch, tables, marks, events, published)).written(batch)
+
+
+def flat_messages(batch, tables, marks, events, published, event_key):
+    return (<Lines> _FlatLines(batch, tables, marks, events, published)).sent(batch, event_key)
 
 
 def debezium_lines(batch, tables, marks, source, tail):

@@ -164,6 +164,16 @@ cdef const uint8_t *_name(const uint8_t *at, const uint8_t *end, Found *found) n
     return _space(at + 1, end)
 
 
+cdef bint is_json(const uint8_t *at, const uint8_t *end) noexcept:
+    """Whether UTF-8 is one value of RFC 8259, no more nested than this module takes apart."""
+    cdef Found found
+    try:
+        at = _value(_space(at, end), end, 0, &found)
+    except RecursionError:
+        return False
+    return at != NULL and _space(at, end) == end
+
+
 cdef bytes _text(Found *found):
     """A value's text; a string's is its own, but of one that is no Unicode, which becomes of the
     kind ``S``, it is that in the JSON."""

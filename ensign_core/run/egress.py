@@ -46,6 +46,7 @@ class Egress(Part):
         begin: Literal["start", "end"],
         transforms: Sequence[AnyTransform] = (),
         *,
+        skip_revoked: bool = False,
         wait_s: float | None = None,
         until: Callable[[], Mapping[str, Offset] | None] = lambda: None,
     ) -> None:
@@ -56,6 +57,7 @@ class Egress(Part):
         self._config = config
         self._begin = begin
         self._transforms = transforms
+        self._skip_revoked = skip_revoked
         self._until = until
         self._context = RunContext(pipeline, sink, self.progress, broker)
         self._reader: Reader | None = None
@@ -87,7 +89,9 @@ class Egress(Part):
         sink: Sink = self._connector.make(self._config, self._context)
         try:
             known = sink.open()  # I7
-            reader = self._broker.pipelines.reader(self.pipeline, self.group, self._begin, known)
+            reader = self._broker.pipelines.reader(
+                self.pipeline, self.group, self._begin, known, skip_revoked=self._skip_revoked
+            )
             self._reader = reader
             try:
                 self._deliver(sink, chain, reader, stop)
@@ -98,7 +102,7 @@ class Egress(Part):
             sink.close()
 
     def _deliver(self, sink: Sink, chain: Chain, reader: Reader, stop: threading.Event) -> None:
-        written = delivered = size = 0
+        written = delivered = size = skipped = 0
         since = 0.0
         while True:
             if not written and not stop.is_set():
@@ -118,6 +122,9 @@ class Egress(Part):
                 self._flush(sink, reader, delivered)
                 written = delivered = size = 0
             elif not written:
+                if reader.skipped > skipped:
+                    skipped = reader.skipped
+                    reader.commit(self.group)
                 self.went_well()
             if ending:
                 return

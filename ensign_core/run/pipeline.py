@@ -28,12 +28,14 @@ DRAIN_S_MAX = 8.0
 
 @dataclass(frozen=True)
 class SinkPlan:
-    """A sink to run: ``begin`` says where one that was never seen starts."""
+    """A sink to run: ``begin`` says where one that was never seen starts, ``skip_revoked`` whether
+    it goes on behind what was sealed under revoked keys."""
 
     connector: Connector[Any]
     config: ConnectorConfig
     begin: Literal["start", "end"] = "start"
     transforms: Sequence[AnyTransform] = ()
+    skip_revoked: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Pipeline:
         self.sinks = [
             Egress(
                 broker, plan.name, name, sink.connector, sink.config, sink.begin,
-                sink.transforms, wait_s=wait_s, until=lambda: self._ends,
+                sink.transforms, skip_revoked=sink.skip_revoked, wait_s=wait_s,
+                until=lambda: self._ends,
             )
             for name, sink in plan.sinks.items()
         ]  # fmt: skip

@@ -17,6 +17,7 @@ WAIT = frozenset(
         "throttled",
         "disk_full",
         "busy",
+        "interrupted",  # what was under way is void, and begins again
     }
 )
 """Last words of codes that time or an operator mends without touching the pipeline. Every other

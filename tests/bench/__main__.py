@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("postgres", "mysql", "kafka", "json", "transforms")
+NAMES = ("postgres", "mysql", "kafka", "broker", "json", "transforms")
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_connector_of_the_readme_passes_the_suite(tmp_path: Path) -> None:
-    lines, case = blocks("python")
+    lines, case, *_ = blocks("python")
     (entry_point,) = blocks("toml")
     package = tmp_path / "my_package"
     package.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -206,3 +207,19 @@ def test_metrics_of_all_workers(folder: Path, pipelines: list[str]) -> None:
     wait_until(counted, WAIT_S_MAX, 0.05)
     worker.terminate()
     assert worker.wait(WAIT_S_MAX) == 0
+
+
+def test_the_key_may_be_in_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = ("--path", "apart", "--keys", "env:SHOP_KEY")
+    monkeypatch.setenv("SHOP_KEY", base64.b64encode(bytes(range(32))).decode())
+    assert run("publish", "t", *broker, standard_input='{"n": 1}\n').returncode == 0
+    assert not Path("apart.keys").exists()
+    done = run("read", "t", *broker)
+    assert json.loads(done.stdout)["after"]["data"] == {"n": 1}
+    monkeypatch.setenv("SHOP_KEY", base64.b64encode(bytes(32)).decode())
+    wrong = run("read", "t", *broker)
+    assert (wrong.returncode, "key.wrong" in wrong.stderr) == (1, True)
+    monkeypatch.delenv("SHOP_KEY")
+    missing = run("read", "t", *broker)
+    assert "key.missing" in missing.stderr
+    assert "SHOP_KEY" in missing.stderr

@@ -283,7 +283,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
     table = RowTable('"t"', ['"a"'], (0,), bytes((RAW,)), [None], ())
     body = new_image(["7"])
     fitting = Batch(b"\1", array("H", [0]), array("I", [len(body)]), body)
-    lines, indexes = json_lines(fitting, [table], [None, b',"op":"insert","key":'], _never)
+    lines, indexes = json_lines(fitting, [table], [None, b',"op":"insert","key":'], [None], _never)
     assert (len(lines), list(indexes), lines[0], lines[-1], lines[:]) == (
         1, [0], lines[0], lines[0], [lines[0]],
     )  # fmt: skip
@@ -294,7 +294,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
     for ids, ends in (([1], [len(body)]), ([], [len(body)]), ([0], []), ([0], [len(body) + 1])):
         harmed_batch = Batch(b"\1", array("H", ids), array("I", ends), body)
         with pytest.raises(EnsignError, match=r"rows\.damaged"):
-            json_lines(harmed_batch, [table], [None, b","], _never)
+            json_lines(harmed_batch, [table], [None, b","], [None], _never)
 
 
 def _never(_number: int, _body: bytes) -> str:

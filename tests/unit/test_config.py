@@ -8,15 +8,18 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, SecretStr, field_validator
 
+from ensign_core.cli.options import configured_keys
 from ensign_core.config import (
     BrokerConfig,
     Config,
     ConfigErrors,
     EnvKeys,
     FileKeys,
+    KmsKeys,
     MetricsConfig,
     load,
 )
+from ensign_core.crypto import KmsProvider
 from ensign_core.errors import ConfigError, EnsignError
 from ensign_core.plugin import Connector, ConnectorConfig
 
@@ -150,6 +153,21 @@ def test_defaults_of_sections(written: Written) -> None:
     assert config.metrics == MetricsConfig(listen="127.0.0.1:9464")
     assert config.pipelines["a"].topic is None
     assert config.pipelines["a"].sinks == {}
+
+
+def test_keys_of_each_kind(written: Written) -> None:
+    config = written.load(
+        "broker: {keys: {type: env, variable: ENSIGN_KEY, next: ENSIGN_KEY_NEXT}}"
+    )
+    assert config.broker.keys == EnvKeys(type="env", variable="ENSIGN_KEY", next="ENSIGN_KEY_NEXT")
+    config = written.load(
+        "broker: {path: var/shop, keys: {type: aws_kms, key_id: alias/shop, region: eu-west-1}}"
+    )
+    keys = config.broker.keys
+    assert keys == KmsKeys(type="aws_kms", key_id="alias/shop", region="eu-west-1")
+    provider = configured_keys(config.broker)
+    assert isinstance(provider, KmsProvider)
+    assert provider.path == Path("var/shop.keys")
 
 
 def test_merge_keys_and_anchors(written: Written) -> None:

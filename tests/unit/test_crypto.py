@@ -1,24 +1,25 @@
-"""Keys and seals: nonces, bindings, providers, and the four ways in which a key can be no good."""
+"""Keys and seals: nonces, bindings, rings, and the four ways in which a key can be no good."""
 
 from __future__ import annotations
 
 import base64
 import itertools
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from ulid import ULID
 
 from ensign_core.broker import Broker, Event
 from ensign_core.broker.events import event_batch
-from ensign_core.broker.vault import Vault
+from ensign_core.broker.vault import Vault, about_status, record_key
 from ensign_core.broker.writer import Writer
 from ensign_core.crypto import (
-    EnvironmentProvider,
+    PROJECT,
     FileProvider,
     KeyRing,
     Opener,
@@ -154,7 +155,7 @@ def test_openers_forget_old_sessions_and_open_them_again(monkeypatch: pytest.Mon
 
 
 def ring(tmp_path: Path, name: str = "keys") -> KeyRing:
-    return KeyRing(FileProvider(tmp_path / name), create=True)
+    return KeyRing(FileProvider(tmp_path / name), create=True, check=None)
 
 
 def test_a_data_key_is_bound_to_its_id_topic_and_kek(tmp_path: Path) -> None:
@@ -184,7 +185,9 @@ def test_a_revoked_key_opens_and_seals_nothing(tmp_path: Path) -> None:
 
 def test_reading_what_a_revoked_key_sealed_says_so(tmp_path: Path) -> None:
     engine = SqliteEngine(tmp_path / "b")
-    vault = Vault(engine, ring(tmp_path))
+    keys = ring(tmp_path)
+    keys.use_records(keys.new_record_key(0))
+    vault = Vault(engine, keys)
     Writer(vault).append([("t", event_batch("t", [Event(b"x")]))])
     (topic,) = engine.topics()
     engine.database.connection().execute(
@@ -197,89 +200,83 @@ def test_reading_what_a_revoked_key_sealed_says_so(tmp_path: Path) -> None:
     engine.close()
 
 
-def test_a_key_file_is_made_for_its_owner_only(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        provider = FileProvider(tmp_path / "deep" / "keys")
-        key = provider.key(create=True)
-    finally:
-        os.umask(before)
-    assert provider.created
-    assert provider.path.stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in provider.path.parent.iterdir()] == ["keys"]
-    again = FileProvider(provider.path)
-    assert again.key(create=True) == again.key(create=False) == key
-    assert not again.created
-    assert key not in provider.path.read_bytes()
-    assert base64.b64encode(key) in provider.path.read_bytes()
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o644])
-def test_an_exposed_key_file_is_refused(tmp_path: Path, mode: int) -> None:
-    provider = FileProvider(tmp_path / "keys")
-    provider.key(create=True)
-    provider.path.chmod(mode)
-    error = refused(provider.key, create=False)
-    assert (error.code, error.remedy) == ("key.file_exposed", f"Run: chmod 600 {provider.path}")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [b"", b"\n", b"ensign-key-v1", b"ensign-key-v1 ", b"ensign-key-v1 AAAA", b"other-key-v1 AAAA",
-     b"ensign-key-v1 " + base64.b64encode(b"x" * 33), b"ensign-key-v1 !!!!", b"\xff\xfe",
-     base64.b64encode(KEY)],
-)  # fmt: skip
-def test_a_malformed_key_file_is_refused_and_kept(tmp_path: Path, text: bytes) -> None:
+def test_a_ring_takes_the_key_that_the_data_is_of(tmp_path: Path) -> None:
+    old, new = KeyRing.of(b"o" * 32), KeyRing.of(b"n" * 32)
     path = tmp_path / "keys"
     path.touch(0o600)
-    path.write_bytes(text)
-    for create in (True, False):
-        assert refused(FileProvider(path).key, create=create).code == "key.malformed"
-    assert path.read_bytes() == text
+    lines = [b"ensign-key-v1 " + base64.b64encode(kek * 32) for kek in (b"n", b"o")]
+    path.write_bytes(b"\n".join(lines))
+    provider = FileProvider(path)
+    assert KeyRing(provider, create=False, check=old.check).check == old.check
+    assert KeyRing(provider, create=False, check=new.check).check == new.check
+    assert KeyRing(provider, create=True, check=None).check == new.check
+    other = KeyRing.of(b"x" * 32).check
+    error = refused(KeyRing, provider, create=False, check=other)
+    assert (error.code, str(path) in error.sentence) == ("key.wrong", True)
 
 
-def test_a_missing_key_file_is_not_made_where_data_exists(tmp_path: Path) -> None:
-    assert refused(FileProvider(tmp_path / "keys").key, create=False).code == "key.missing"
-    assert list(tmp_path.iterdir()) == []
+def test_a_rewrapped_key_opens_what_it_sealed_and_for_the_new_kek_only() -> None:
+    old, new = KeyRing.of(b"o" * 32), KeyRing.of(b"n" * 32)
+    key = old.new_data_key(b"t" * 16, 7)
+    sealer = old.frame_sealer(key)
+    sealed = sealer.seal(b"plain", b"")
+    moved = old.rewrap(key, new)
+    assert replace(moved, wrapped=key.wrapped) == key
+    assert new.frame_opener(moved).open(sealer.session, 0, sealed, b"") == b"plain"
+    assert refused(old.frame_opener, moved).code == "key.damaged"
+    assert refused(new.rewrap, key, old).code == "key.damaged"
+    gone = replace(key, wrapped=b"", state="revoked")
+    assert old.rewrap(gone, new) == gone
 
 
-def test_a_key_file_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    below = FileProvider(tmp_path / "file" / "keys")
-    assert refused(below.key, create=True).code in {"key.file_unwritable", "key.malformed"}
-    (tmp_path / "folder").mkdir(mode=0o700)
-    assert refused(FileProvider(tmp_path / "folder").key, create=True).code == "key.malformed"
-    missing = FileProvider(Path("/proc/nowhere/keys"))
-    assert refused(missing.key, create=True).code == "key.file_unwritable"
+def test_records_are_sealed_under_a_key_of_the_project_that_outlives_the_kek() -> None:
+    old, new = KeyRing.of(b"o" * 32), KeyRing.of(b"n" * 32)
+    key = old.new_record_key(7)
+    assert key.topic_id == PROJECT
+    old.use_records(key)
+    box = old.record_sealer().box(b"plain", b"position:p")
+    new.use_records(old.rewrap(key, new))
+    assert new.open_record(box, b"position:p") == b"plain"
+    other = KeyRing.of(b"o" * 32)
+    other.use_records(other.new_record_key(7))
+    assert refused(other.open_record, box, b"position:p").code == "frame.tampered"
 
 
-def test_creators_at_the_same_time_get_one_key(tmp_path: Path) -> None:
-    for number in range(20):
-        start = threading.Barrier(4)
+def test_records_of_a_project_of_before_are_still_opened(tmp_path: Path) -> None:
+    """Their key was derived from the KEK and not stored."""
+    kek = b"o" * 32
+    derived = HKDF(SHA256(), length=32, salt=None, info=b"ensign v1 kek records").derive(kek)
+    box = Sealer(derived, b"records").box(json.dumps({"n": 1}).encode(), about_status("p"))
+    path = tmp_path / "keys"
+    path.touch(0o600)
+    path.write_text(f"ensign-key-v1 {base64.b64encode(kek).decode()}\n")
+    engine = SqliteEngine(tmp_path / "b")
+    engine.set_meta({"kek": KeyRing.of(kek).check, "project": bytes(ULID())})
+    engine.pipelines.set_status("p", box)
+    for _ in range(2):
+        with Broker.open(tmp_path / "b", FileProvider(path)) as broker:
+            assert broker.pipelines.statuses()["p"] == {"n": 1}
+            broker.pipelines.set_status("q", {"n": 2})
+            assert broker.pipelines.statuses()["q"] == {"n": 2}
+            assert broker.topics() == []
+    (key,) = engine.keys.stored()
+    assert key.topic_id == PROJECT
+    engine.close()
 
-        def create(path: Path, start: threading.Barrier = start) -> bytes:
-            start.wait()
-            return FileProvider(path).key(create=True)
 
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(create, [tmp_path / f"keys{number}"] * 4))
-        assert len(set(found)) == 1
-    assert len(list(tmp_path.iterdir())) == 20
-
-
-def test_the_environment_gives_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider = EnvironmentProvider("ENSIGN_TEST_KEY")
-    monkeypatch.setenv("ENSIGN_TEST_KEY", base64.b64encode(KEY).decode() + "\n")
-    assert provider.key(create=False) == KEY
-    for wrong in ("AAAA", "not base64", "ключ", base64.b64encode(KEY + b"x").decode()):
-        monkeypatch.setenv("ENSIGN_TEST_KEY", wrong)
-        error = refused(provider.key, create=True)
-        assert (error.code, wrong in str(error)) == ("key.malformed", False)
-    for missing in (True, False):
-        monkeypatch.setenv("ENSIGN_TEST_KEY", "")
-        assert refused(provider.key, create=missing).code == "key.missing"
-    monkeypatch.delenv("ENSIGN_TEST_KEY")
-    assert refused(provider.key, create=False).code == "key.missing"
+def test_the_records_of_a_new_project_have_a_key_of_their_own(tmp_path: Path) -> None:
+    with Broker.open(tmp_path / "b") as broker:
+        broker.pipelines.set_status("p", {"n": 1})
+    with Broker.open(tmp_path / "b") as broker:
+        assert broker.pipelines.statuses() == {"p": {"n": 1}}
+    engine = SqliteEngine(tmp_path / "b")
+    ring = KeyRing(FileProvider(default_key_file(tmp_path / "b")), create=False, check=None)
+    box = engine.pipelines.statuses()["p"]
+    ring.use_records(ring.legacy_record_key(0))
+    assert refused(ring.open_record, box, about_status("p")).code == "frame.tampered"
+    ring.use_records(record_key(engine, ring, fresh=False))
+    assert ring.open_record(box, about_status("p")) == b'{"n": 1}'
+    engine.close()
 
 
 def test_a_broker_refuses_a_wrong_and_a_missing_key(tmp_path: Path) -> None:
@@ -289,7 +286,7 @@ def test_a_broker_refuses_a_wrong_and_a_missing_key(tmp_path: Path) -> None:
         assert str(default_key_file(folder)) in str(broker.notice)
     kept = {path: path.read_bytes() for path in folder.iterdir() if path.suffix == ".db"}
     wrong = FileProvider(tmp_path / "wrong")
-    wrong.key(create=True)
+    wrong.keys(create=True)
     assert refused(Broker.open, folder, wrong).code == "key.wrong"
     default_key_file(folder).rename(tmp_path / "away")
     assert refused(Broker.open, folder).code == "key.missing"

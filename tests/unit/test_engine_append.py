@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +105,26 @@ def test_two_topics_of_one_name_in_one_append_are_refused(engine: SqliteEngine) 
         with pytest.raises(StaleWriteError):
             engine.append(writes, {})
     assert engine.topics() == []
+
+
+def test_reading_sorts_nothing(engine: SqliteEngine) -> None:
+    """Or each fetch would read all frames that are left."""
+    for _ in range(3):
+        engine.append([write(2)], {})
+    db, asked = engine.database.connection(), list[tuple[str, Any]]()
+
+    def trace(_: object, sql: str, values: Any) -> bool:
+        asked.append((sql, values))
+        return True
+
+    db.exec_trace = trace
+    assert [stored.offset for stored in engine.frames([TOPIC, KEY], 1, 1 << 20)] == [2, 4]
+    assert (engine.sequence_at(TOPIC, 3), engine.offset_at(TOPIC, 0)) == (2, 0)
+    db.exec_trace = None
+    plans = [
+        str(row[3])
+        for sql, values in asked
+        for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+    ]
+    assert len(asked) == 3
+    assert [step for step in plans if "TEMP B-TREE" in step] == []

@@ -12,10 +12,10 @@ import pytest
 
 from ensign_core import frame
 from ensign_core.broker.events import Event, event_batch
-from ensign_core.broker.vault import Vault
+from ensign_core.broker.vault import Vault, unlocked
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, Column, Op, Run, Schema, Tx
-from ensign_core.crypto import FileProvider, KeyRing
+from ensign_core.crypto import FileProvider
 from ensign_core.engine import Stored
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
@@ -27,10 +27,14 @@ BATCH = Batch(
 )  # fmt: skip
 
 
+def opened(engine: SqliteEngine, tmp_path: Path) -> Vault:
+    return Vault(engine, unlocked(engine, FileProvider(tmp_path / "keys")))
+
+
 @pytest.fixture
 def vault(tmp_path: Path) -> Iterator[Vault]:
     engine = SqliteEngine(tmp_path / "broker")
-    yield Vault(engine, KeyRing(FileProvider(tmp_path / "keys"), create=True))
+    yield opened(engine, tmp_path)
     engine.close()
 
 
@@ -91,7 +95,7 @@ def test_a_schema_that_is_gone_is_told(tmp_path: Path, vault: Vault, stored: Sto
             return None
 
     engine = Forgetful(tmp_path / "broker")
-    fresh = Vault(engine, KeyRing(FileProvider(tmp_path / "keys"), create=False))
+    fresh = opened(engine, tmp_path)
     assert code_of(fresh, stored) == "frame.damaged"
     engine.close()
 

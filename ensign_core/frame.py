@@ -4,9 +4,14 @@ A frame is a clear header and a sealed body. The header is the authenticated dat
 
     0   4  magic "ENSF"          32  8  last commit time     all integers little-endian,
     4   1  version, 1            40 16  key id               times in µs since the Unix epoch
-    5   3  zero                  56 16  session
-    8  16  topic id (ULID)       72  8  counter
-    24  8  first commit time     80  4  count of events
+    5   1  1 if in order         56 16  session
+    6   2  zero                  72  8  counter
+    8  16  topic id (ULID)       80  4  count of events
+    24  8  first commit time
+
+A session that is *in order* seals each frame with a counter that is greater than that of its last
+one in the topic, and not greater than the offset that the frame will get: where its writer knew the
+topic to end. A frame that was moved before what its writer had seen gives itself away (`Order`).
 
 The body is `pack`'s columns, compressed with zstd and then sealed with AES-256-GCM
 (`ensign_core.crypto`). Nothing of a row and no name of a column is outside the seal.
@@ -32,8 +37,11 @@ VERSION = 1
 BODY_BYTES_MAX = 1 << 30
 """The largest body that `unpack` accepts: guards against a damaged or hostile length."""
 
+SESSIONS_MAX = 65_536
+"""Sessions that `Order` remembers, those met last."""
+
 _MAGIC = b"ENSF"
-_header = struct.Struct("<4sB3x16sqq16s16sQI")
+_header = struct.Struct("<4sB?2x16sqq16s16sQI")
 _counts = struct.Struct("<IHIII")
 _json = json.JSONEncoder(separators=(",", ":")).encode
 _NO_TIME = -(1 << 63)
@@ -61,12 +69,37 @@ class Header(NamedTuple):
     session: bytes
     counter: int
     events: int
+    in_order: bool = False
 
     def encode(self) -> bytes:
-        topic_id, first, last, key_id, session, counter, events = self
+        topic_id, first, last, key_id, session, counter, events, in_order = self
         return _header.pack(
-            _MAGIC, VERSION, topic_id, first, last, key_id, session, counter, events
+            _MAGIC, VERSION, in_order, topic_id, first, last, key_id, session, counter, events
         )
+
+
+class Order:
+    """Sees that frames of sessions that are in order lie where they can. Belongs to one reader, who
+    meets the frames of a topic by rising offsets."""
+
+    def __init__(self) -> None:
+        self._counters: dict[bytes, int] = {}
+
+    def check(self, header: Header, offset: int) -> None:
+        """Note a frame whose seal holds, with the offset of its first event. Raises
+        ``frame.tampered`` if it cannot be the next one, or not there."""
+        if not header.in_order:
+            return
+        if not self._counters.get(header.session, -1) < header.counter <= offset:
+            raise EnsignError(
+                "frame.tampered",
+                "A frame does not lie where it was written: frames have changed places.",
+                "Restore the broker's folder from a backup; what comes before can still be read.",
+            )
+        self._counters.pop(header.session, None)
+        if len(self._counters) >= SESSIONS_MAX:
+            del self._counters[next(iter(self._counters))]
+        self._counters[header.session] = header.counter
 
 
 def parse(frame: bytes) -> tuple[Header, bytes, bytes]:
@@ -74,8 +107,8 @@ def parse(frame: bytes) -> tuple[Header, bytes, bytes]:
     for a frame of a later Ensign, ``frame.version_unknown``."""
     if len(frame) < HEADER_BYTES:
         raise damaged("is too short")
-    magic, version, topic_id, first, last, key_id, session, counter, count = _header.unpack_from(
-        frame
+    magic, version, in_order, topic_id, first, last, key_id, session, counter, count = (
+        _header.unpack_from(frame)
     )
     if magic != _MAGIC:
         raise damaged("does not begin as a frame does")
@@ -85,7 +118,7 @@ def parse(frame: bytes) -> tuple[Header, bytes, bytes]:
             f"A frame has the version {version}; this Ensign reads version {VERSION}.",
             "Read it with the Ensign that wrote it, or a later one.",
         )
-    header = Header(topic_id, first, last, key_id, session, counter, count)
+    header = Header(topic_id, first, last, key_id, session, counter, count, in_order)
     return header, frame[:HEADER_BYTES], frame[HEADER_BYTES:]
 
 

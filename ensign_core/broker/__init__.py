@@ -12,9 +12,12 @@ A broker may be used from several threads, and its folder by several processes a
 a `Reader`, a `Subscription`, a `Processor`, `Letters` and a `Lookup` belong to one thread each.
 """
 
+from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
 from ensign_core.broker.delivery import Processor, Subscription
 from ensign_core.broker.events import Event, Received, received
+from ensign_core.broker.grants import Granted, Grants
+from ensign_core.broker.keeping import Kept
 from ensign_core.broker.keys import KeyInfo, Keys
 from ensign_core.broker.large import (
     Assembler,
@@ -29,12 +32,16 @@ from ensign_core.broker.letters import Letters, Lookup, dead_letter_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import Deduplication, Retention, TopicPolicy
 from ensign_core.broker.reader import Reader
+from ensign_core.broker.restore import restore
+from ensign_core.broker.verify import Problem, Verified
 from ensign_core.broker.work import Delivery, WorkMember
 from ensign_core.broker.writer import Writer
+from ensign_core.engine.budget import DiskBudget
 
 __all__ = [
-    "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Delivery", "Event",
-    "FolderStore", "KeyInfo", "Keys", "Large", "Letters", "Lookup", "Pipelines", "Processor",
-    "Reader", "Received", "Retention", "S3Store", "Store", "Subscription", "TopicInfo",
-    "TopicPolicy", "WorkMember", "Writer", "dead_letter_topic", "received",
+    "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication", "Delivery", "DiskBudget",
+    "Event", "FolderStore", "Granted", "Grants", "Kept", "KeyInfo", "Keys", "Large", "Letters",
+    "Lookup", "Manifest", "Pipelines", "Problem", "Processor", "Reader", "Received", "Retention",
+    "S3Store", "Store", "Subscription", "TopicInfo", "TopicPolicy", "Verified", "WorkMember",
+    "Writer", "dead_letter_topic", "received", "restore",
 ]  # fmt: skip

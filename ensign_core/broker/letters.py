@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from ulid import ULID
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.vault import Vault, about_letter
-from ensign_core.change import Batch, Offset
+from ensign_core.change import Batch, Offset, Op
 from ensign_core.engine import Replayed
 from ensign_core.errors import EnsignError
 
@@ -97,9 +98,10 @@ class Letters:
 
 
 class _Frame(NamedTuple):
-    """An opened frame, and when its topic was made."""
+    """An opened frame, its topic's id, and when that was made."""
 
     batch: Batch
+    topic_id: bytes
     made_us: int
 
     def holds(self, topic: str, offset: Offset) -> bool:
@@ -107,28 +109,35 @@ class _Frame(NamedTuple):
         return batch.topic == topic and batch.offset <= offset < batch.next_offset
 
 
+_NONE = _Frame(Batch(), b"", 0)
+
+
 class Lookup:
     """Finds single events. It keeps the last frame that it opened, since those looked up one after
     another mostly lie together, until some key is revoked: use it for a while, and by one
     thread."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, access: Access) -> None:
         self._vault = vault
-        self._last = _Frame(Batch(), 0)
+        self._access = access
+        self._last = _NONE
         self._revocations = 0
 
     def event(self, topic: str, offset: Offset, known_us: int | None = None) -> Batch | None:
         """The event as a batch of its own; None if the topic has none at this offset, or if it is
-        another topic than had this name at ``known_us``, since it was made later."""
+        another topic than had this name at ``known_us``, since it was made later. Raises what
+        `Access.check` does."""
         revocations = self._vault.revocations()
         if revocations != self._revocations or not self._last.holds(topic, offset):
-            self._last = _Frame(Batch(), 0)
+            self._last = _NONE
             self._last = self._open(topic, offset)
             self._revocations = revocations
-        batch, made_us = self._last
+        batch, topic_id, made_us = self._last
         if not self._last.holds(topic, offset) or (known_us is not None and made_us > known_us):
             return None
-        return batch.part(offset - batch.offset, offset - batch.offset + 1)
+        self._access.check({topic_id: topic})
+        index = offset - batch.offset
+        return None if batch.ops[index] == Op.REMOVED else batch.part(index, index + 1)
 
     def _open(self, topic: str, offset: Offset) -> _Frame:
         """The frame that has the event or comes next; an empty one if there is none."""
@@ -136,7 +145,8 @@ class Lookup:
         topic_id = engine.topic_ids([topic]).get(topic)
         sequence = None if topic_id is None else engine.sequence_at(topic_id, offset)
         if topic_id is None or sequence is None:
-            return _Frame(Batch(), 0)
+            return _NONE
+        self._access.check({topic_id: topic})
         (stored,) = engine.frames([topic_id], sequence - 1, 0)
         made_us = ULID.from_bytes(topic_id).milliseconds * 1000
-        return _Frame(self._vault.open_frame(stored, topic), made_us)
+        return _Frame(self._vault.open_frame(stored, topic), topic_id, made_us)

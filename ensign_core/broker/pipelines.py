@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC
 from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX, Letters, dead_letter_topic
 from ensign_core.broker.reader import Reader, Start, within
@@ -20,8 +21,11 @@ from ensign_core.plugin import Signal
 class Pipelines:
     """`Broker.pipelines`. Every method may be called from any thread."""
 
-    def __init__(self, vault: Vault, offset: Callable[[str, Start], Offset]) -> None:
+    def __init__(
+        self, vault: Vault, offset: Callable[[str, Start], Offset], audit: Callable[..., None]
+    ) -> None:
         self._vault = vault
+        self._audit = audit
         self._engine = vault.engine
         self._offset = offset
         self._records = vault.keys.record_sealer()
@@ -66,11 +70,12 @@ class Pipelines:
             again = name in taken
             taken.add(name)
             if known is None or name not in known or again:
-                return committed.get(topic_id, 0)
+                return committed[topic_id] if topic_id in committed else self._first(topic_id)
             reached = self._engine.topics([name])[0].next_offset if topic_id in committed else 0
             return within(name, known[name], reached)
 
-        return Reader(self._vault, noted, begin, skip_revoked=skip_revoked)
+        access = Access(self._vault, audit=self._audit)
+        return Reader(self._vault, noted, begin, access, skip_revoked=skip_revoked)
 
     def _begin(
         self, group: str, start: Start, topics: Callable[[], Mapping[bytes, str]]
@@ -84,6 +89,10 @@ class Pipelines:
                 )
             self._engine.set_meta({begun: b""})
         return self._engine.groups.offsets().get(group, {})
+
+    def _first(self, topic_id: bytes) -> Offset:
+        """Where a topic starts for who comes to it now: what was trimmed before is not missing."""
+        return self._engine.keeping.bounds([topic_id]).get(topic_id, (0, 0))[0]
 
     def _note(self, group: str, committed: dict[bytes, Offset], topic_ids: set[bytes]) -> None:
         """Let a group stand at the start of the topics that it has no offset of."""
@@ -125,6 +134,11 @@ class Pipelines:
             )
         ]
         self._engine.pipelines.give_topics(pipeline, ids)
+
+    def give_sinks(self, pipeline: str, groups: Sequence[str]) -> None:
+        """Say which groups the sinks of a pipeline are: what they have not read is kept, from
+        before they first connect."""
+        self._engine.pipelines.give_groups(pipeline, groups)
 
     def letters(self, pipeline: str) -> Letters:
         """What becomes of a pipeline's dead letters, for the calling thread."""

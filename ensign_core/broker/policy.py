@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from ensign_core.errors import EnsignError
+
 Strategy = Literal["none", "strict", "datagram", "key_grouped", "unique_key", "unique_field"]
 
 
@@ -39,11 +41,23 @@ class Deduplication:
 @dataclass(frozen=True)
 class TopicPolicy:
     """All of it. ``sealing`` is ``server`` (whoever has the project's key reads) or ``client`` (the
-    writer seals for the readers that have a grant); it is chosen when the topic is made."""
+    writer seals for the readers that have a grant); it is chosen when the topic is made. Raises
+    ``topic.client_sealed`` for what must see inside the events of a client-sealed topic."""
 
     retention: Retention = field(default_factory=Retention)
     deduplication: Deduplication = field(default_factory=Deduplication)
     sealing: Literal["server", "client"] = "server"
+
+    def __post_init__(self) -> None:
+        if self.sealing == "client" and (
+            self.retention.compact or self.deduplication.strategy != "none"
+        ):
+            raise EnsignError(
+                "topic.client_sealed",
+                "Neither compaction nor deduplication goes with client sealing: who does it must "
+                "see inside the events.",
+                "Leave them out, or let the topic be sealed by the server.",
+            )
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -59,4 +73,20 @@ class TopicPolicy:
                 dedup["strategy"], tuple(dedup["keys"]), tuple(dedup["fields"]), dedup["keep"]
             ),
             found["sealing"],
+        )
+
+
+def check_policy(policy: TopicPolicy, before: TopicPolicy | None = None) -> None:
+    """Raise unless a topic may have this policy, after the one that it had."""
+    if before is not None and policy.sealing != before.sealing:
+        raise EnsignError(
+            "topic.sealing_fixed",
+            "How a topic is sealed is chosen when it is made.",
+            "Make another topic with the other sealing, and publish there.",
+        )
+    if policy.sealing == "client" and policy.retention.compact:
+        raise EnsignError(
+            "topic.client_sealed",
+            "A topic that is sealed for its readers cannot be compacted: nobody sees its keys.",
+            "Keep it by age or by size, or make it without --sealing client.",
         )

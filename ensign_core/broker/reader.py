@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Self
 
+from ensign_core.broker.access import LOOK_AGAIN_S, Access
 from ensign_core.broker.vault import Vault
 from ensign_core.change import Batch, Offset
 from ensign_core.engine import Bell, Stored
 from ensign_core.errors import EnsignError
+from ensign_core.frame import Order
 
 Start = Literal["start", "end"] | Offset | datetime
 """Where to read from: an end of the topic, an offset (included), or a time."""
@@ -32,7 +34,8 @@ class Reader:
     ``topics`` says which topics to read, as topic id to name, and is asked again when new frames
     arrive and now and then, so that topics made later are read too; ``start`` gives the offset of
     a topic's first event to read. With ``skip_revoked`` it goes on behind frames whose key was
-    revoked, and ``skipped`` counts the events passed over.
+    revoked, and ``skipped`` counts the events passed over. Making one and `fetch` raise what
+    ``access`` does.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class Reader:
         vault: Vault,
         topics: Callable[[], Mapping[bytes, str]],
         start: Callable[[bytes], Offset],
+        access: Access | None = None,
         *,
         skip_revoked: bool = False,
     ) -> None:
         self._vault = vault
+        self._access = access or Access(vault)
         self._skip_revoked = skip_revoked
         self.skipped = 0
         self._list = topics
@@ -51,12 +56,17 @@ class Reader:
         self._names: dict[bytes, str] = {}
         self._next: dict[bytes, Offset] = {}
         self._committed: dict[bytes, Offset] = {}
+        self._order = Order()
         self._after = 0
         self._looked = -1
         self._list_again_at = 0.0
         self._woken = False
+        self._settled = -1
+        self.trimmed = 0
+        """Events that had been trimmed when this reader came to them."""
         self._bell: Bell = vault.engine.bell()
         self._look()
+        self._access.check(self._names)
 
     def _look(self) -> bool:
         """Take up topics that have come since; the first frames of one may lie before what was
@@ -93,6 +103,7 @@ class Reader:
         raises when all before it have been returned, and again until the reader is closed."""
         deadline = time.monotonic() + timeout_s
         while True:
+            self._access.check(self._names)
             looked = self._looked
             stored = self._vault.engine.frames(self._names, self._after, bytes_max)
             if self._look():
@@ -101,13 +112,26 @@ class Reader:
             if batches:
                 return batches
             remaining = deadline - time.monotonic()
-            if not stored:
+            if not stored and (self._settled == looked or self._settle(looked)):
                 # Others' frames up to there need not be passed over again at every look.
                 self._after = max(self._after, looked)
                 if remaining <= 0 or self._woken:
                     self._woken = False
                     return []
-                self._bell.wait(min(remaining, LOOK_AGAIN_S_MAX))
+                again_s = LOOK_AGAIN_S if self._access.limited else LOOK_AGAIN_S_MAX
+                self._bell.wait(min(remaining, again_s))
+
+    def _settle(self, looked: int) -> bool:
+        """Behind the last frame: pass over what was trimmed or compacted away up to the topics'
+        ends. False if there is a frame by now."""
+        bounds = self._vault.engine.keeping.bounds(self._names)
+        if self._vault.engine.frames(self._names, self._after, 0):
+            return False
+        for topic_id, (trimmed, end) in bounds.items():
+            self.trimmed += max(0, trimmed - self._next[topic_id])
+            self._next[topic_id] = max(self._next[topic_id], end)
+        self._settled = looked
+        return True
 
     def _open_all(self, stored: Sequence[Stored]) -> list[Batch]:
         batches: list[Batch] = []
@@ -132,13 +156,18 @@ class Reader:
         batch = None
         if end > wanted:
             try:
-                batch = self._vault.open_frame(stored, self._names[stored.topic_id])
+                batch = self._vault.open_frame(stored, self._names[stored.topic_id], self._order)
             except EnsignError as error:
                 if not self._skip_revoked or error.code != "key.revoked":
                     raise
                 self.skipped += end - max(wanted, stored.offset)
             if batch is not None and wanted > stored.offset:
                 batch = batch.part(wanted - stored.offset, stored.events)
+            elif wanted < stored.offset:
+                # Compaction leaves gaps too, of which nothing is missing.
+                bounds = self._vault.engine.keeping.bounds([stored.topic_id])
+                trimmed = bounds.get(stored.topic_id, (0, 0))[0]
+                self.trimmed += max(0, min(trimmed, stored.offset) - wanted)
             self._next[stored.topic_id] = end
         self._after = stored.sequence
         return batch

@@ -3,9 +3,10 @@ and those that come again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.events import Received, received
 from ensign_core.broker.order import KeyOrder
 from ensign_core.broker.reader import OPEN_BYTES_MAX
@@ -46,20 +47,30 @@ class _Opened(NamedTuple):
 class Unfinished:
     """Belongs to the thread that receives."""
 
-    def __init__(self, vault: Vault, work: int, topics: Sequence[str], *, in_order: bool) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        work: int,
+        topics: Mapping[bytes, str],
+        access: Access,
+        *,
+        in_order: bool,
+    ) -> None:
         self._vault = vault
         self._work = work
-        self._topics = topics
+        self._topics = list(topics.values())
+        self._access = access
         self._order = KeyOrder(vault.keys.fingerprinter()) if in_order else None
         self._opened: list[_Opened] = []
         self._revocations = vault.revocations()
         self._looked: list[tuple[bytes, Batch]] = []
-        self._names: dict[bytes, str] = {}
+        self._names = dict(topics)
 
     def fronts(self) -> list[Front]:
         """Where there are events that nobody looked at, in the order of their appends."""
         found = self._vault.engine.deliveries.fronts(self._work, self._topics)
         self._names.update((front.topic_id, front.name) for front in found)
+        self._access.check(self._names)
         return found
 
     def name(self, topic_id: bytes) -> str:
@@ -106,7 +117,7 @@ class Unfinished:
         first = fronts[0]
         opened = self._find(first.topic_id, first.offset)
         if opened is not None and opened.next_offset - first.offset >= wanted:
-            yield Stored(first.sequence, first.topic_id, opened.offset, len(opened), b"")
+            yield Stored(first.sequence, first.topic_id, opened.offset, len(opened), b"", b"")
             return
         ids = [front.topic_id for front in fronts]
         yield from self._vault.engine.frames(ids, first.sequence - 1, LOOK_BYTES_MAX)

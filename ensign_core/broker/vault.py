@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from ulid import ULID
 
 from ensign_core import frame
+from ensign_core.broker.client_keys import ClientKeys
+from ensign_core.broker.policy import TopicPolicy
 from ensign_core.change import Batch, Column, Offset, Schema
-from ensign_core.crypto import PROJECT, DataKey, KeyProvider, KeyRing, Opener, Sealer
+from ensign_core.crypto import PROJECT, DataKey, Identity, KeyProvider, KeyRing, Opener, Sealer
 from ensign_core.crypto.keyring import revoked
-from ensign_core.engine import Engine, StaleKekError, Stored
+from ensign_core.engine import Engine, StaleKekError, Stored, Topic
 from ensign_core.errors import EnsignError
 
 SCHEMAS_MAX = 16_384
@@ -25,6 +28,7 @@ REVOKED_LOOK_S = 0.5
 KEK_TRIES_MAX = 5
 """How often a KEK is looked for anew that is being rotated meanwhile."""
 
+_WHERE = " (topic "
 _Made = TypeVar("_Made")
 
 _Range = tuple[Offset, Offset]
@@ -35,9 +39,11 @@ class Vault:
     looked up, or stored where it lies already, once more. ``keys`` is another ring after the KEK
     was rotated; both seal and open the same records."""
 
-    def __init__(self, engine: Engine, keys: KeyRing) -> None:
+    def __init__(self, engine: Engine, keys: KeyRing, identity: Identity | None = None) -> None:
         self.engine = engine
         self.keys = keys
+        self.client_keys = ClientKeys(engine.keys, engine.grants, identity)
+        self._sealing: dict[bytes, str] = {}
         self._openers: dict[bytes, Opener | list[_Range]] = {}
         self._revocations = 0
         self._looked_at = float("-inf")
@@ -75,24 +81,45 @@ class Vault:
                     raise _kek_rotated(error, ring.provider) from None
         raise _rotating()
 
-    def open_frame(self, stored: Stored, topic: str) -> Batch:
-        """The batch that a stored frame holds. Errors name the topic and the offsets concerned."""
-        try:
-            header, clear, sealed = frame.parse(stored.frame)
-            if (header.topic_id, header.events) != (stored.topic_id, stored.events):
-                raise frame.damaged("does not belong where it lies")
+    def open_frame(self, stored: Stored, topic: str, order: frame.Order | None = None) -> Batch:
+        """The batch that a stored frame holds, which for a reader of the topic comes in ``order``.
+        Errors name the topic and the offsets concerned."""
+        with self._concerning(stored, topic):
+            header, clear, sealed = _parse(stored)
             opener = self._opener(header.key_id, stored.topic_id)
             packed = opener.open(header.session, header.counter, sealed, clear)
             schemas = {key: self.schema(key) for key in frame.schema_ids(packed)}
             batch = frame.unpack(packed, schemas, header, stored.offset)
+            if order is not None:
+                order.check(header, stored.offset)
+        batch.topic = topic
+        return batch
+
+    def check_header(self, stored: Stored, topic: str) -> None:
+        """Of a frame that its readers alone can open, see that its header fits; errors as those of
+        `open_frame`."""
+        with self._concerning(stored, topic):
+            _parse(stored)
+
+    @contextlib.contextmanager
+    def _concerning(self, stored: Stored, topic: str) -> Iterator[None]:
+        try:
+            yield
         except EnsignError as error:
             end = stored.offset + stored.events
             if error.code == "key.revoked":
-                end = max(end, self._revoked_until(header.key_id, stored.offset))
-            where = f"topic {topic}, offsets {stored.offset} to {end - 1}"
-            raise EnsignError(error.code, f"{error.sentence} ({where})", error.remedy) from None
-        batch.topic = topic
-        return batch
+                end = max(end, self._revoked_until(stored.key_id, stored.offset))
+            elif error.code == "topic.not_granted":
+                end = self.client_keys.readable_from(stored.topic_id, stored.offset)
+            where = f"{_WHERE}{topic}, offsets {stored.offset} to {end - 1})"
+            raise EnsignError(error.code, f"{error.sentence}{where}", error.remedy) from None
+
+    def policy(self, topic: Topic) -> TopicPolicy:
+        """What a topic's owner decided about it."""
+        if topic.policy is None:
+            return TopicPolicy()
+        about = about_policy(topic.topic_id)
+        return TopicPolicy.decode(self.keys.open_record(topic.policy, about))
 
     def _opener(self, key_id: bytes, topic_id: bytes) -> Opener:
         self.revocations()
@@ -106,16 +133,17 @@ class Vault:
 
     def _unwrapped(self, ring: KeyRing, key_id: bytes, topic_id: bytes) -> Opener | list[_Range]:
         """What opens frames; for a key that is revoked, where they are."""
-        for key in self.engine.keys.stored([topic_id], ring.check):
-            if key.key_id == key_id and key.state == "revoked":
-                return self.engine.keys.ranges(key_id)
-            if key.key_id == key_id:
-                return ring.frame_opener(key)
-        raise EnsignError(
-            "key.missing",
-            f"The data key {key_id.hex()} is not in keys.db.",
-            "Restore keys.db from a backup; without the key these events cannot be read.",
-        )
+        key = self.engine.keys.key(key_id, ring.check)
+        if key is None or key.topic_id != topic_id:
+            raise EnsignError(
+                "key.missing",
+                f"The data key {key_id.hex()} is not in keys.db.",
+                "Restore keys.db from a backup; without the key these events cannot be read.",
+            )
+        if key.state == "revoked":
+            return self.engine.keys.ranges(key_id)
+        client = key.sealing == "client"
+        return self.client_keys.opener(key) if client else ring.frame_opener(key)
 
     def _revoked_until(self, key_id: bytes, offset: Offset) -> Offset:
         """Where behind an offset the events end that a revoked key sealed one after another."""
@@ -128,18 +156,27 @@ class Vault:
 
     def sealers(self, topics: Sequence[str]) -> dict[str, tuple[DataKey, Sealer]]:
         """The key that new frames of each topic are sealed under, made for those that have none,
-        with a session under it; a topic that there is not yet gets an id, which the key names."""
-        return self.under_kek(
+        with a session under it; a topic that there is not yet gets an id, which the key names.
+        Raises ``grants.none``."""
+        ids = self.engine.topic_ids(topics)
+        named = {name: ids.get(name) or bytes(ULID()) for name in topics}
+        client = self.client_sealed({topic_id: name for name, topic_id in ids.items()})
+        found = {
+            name: self.client_keys.sealer(topic_id, name)
+            for name, topic_id in named.items()
+            if topic_id in client
+        }
+        others = {name: topic_id for name, topic_id in named.items() if name not in found}
+        return found | self.under_kek(
             lambda ring: {
                 name: (key, ring.frame_sealer(key))
-                for name, key in self._active_keys(ring, topics).items()
+                for name, key in self._active_keys(ring, others).items()
             }
         )
 
-    def _active_keys(self, ring: KeyRing, topics: Sequence[str]) -> dict[str, DataKey]:
-        ids = self.engine.topic_ids(topics)
-        named = {name: ids.get(name) or bytes(ULID()) for name in topics}
-        found = self.engine.keys.stored(list(ids.values()), ring.check) if ids else []
+    def _active_keys(self, ring: KeyRing, named: Mapping[str, bytes]) -> dict[str, DataKey]:
+        ids = list(named.values())
+        found = self.engine.keys.stored(ids, ring.check) if ids else []
         active = {key.topic_id: key for key in found if key.state == "active"}
         fresh = [
             ring.new_data_key(topic_id, now_us())
@@ -151,6 +188,15 @@ class Vault:
             active.update((key.topic_id, key) for key in made)
         return {name: active[topic_id] for name, topic_id in named.items()}
 
+    def client_sealed(self, topics: Mapping[bytes, str]) -> set[bytes]:
+        """Those of the topics, names by id, that are client-sealed: so they are from their making
+        on, or never."""
+        unknown = [name for topic_id, name in topics.items() if topic_id not in self._sealing]
+        if unknown:
+            for topic in self.engine.topics(unknown):
+                self._sealing[topic.topic_id] = self.policy(topic).sealing
+        return {topic_id for topic_id in topics if self._sealing.get(topic_id) == "client"}
+
     def schema(self, schema_id: int) -> Schema:
         """A schema by its id, from the engine at its first use."""
         schema = self._schemas.get(schema_id)
@@ -158,7 +204,7 @@ class Vault:
             box = self.engine.schema(schema_id)
             if box is None:
                 raise frame.damaged("names a schema that is not stored")
-            schema = decode_schema(self.keys.open_record(box, _about_schema(schema_id)))
+            schema = decode_schema(self.keys.open_record(box, about_schema(schema_id)))
             self.remember([schema])
         return schema
 
@@ -170,6 +216,21 @@ class Vault:
         if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
             self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def _parse(stored: Stored) -> tuple[frame.Header, bytes, bytes]:
+    """A frame's parts, if it is the one that should be there."""
+    header, clear, sealed = frame.parse(stored.frame)
+    if (header.topic_id, header.events, header.key_id) != (
+        stored.topic_id, stored.events, stored.key_id,
+    ):  # fmt: skip
+        raise frame.damaged("does not belong where it lies")
+    return header, clear, sealed
+
+
+def without_place(sentence: str) -> str:
+    """A sentence of `Vault.open_frame` without the topic and the offsets that it ends with."""
+    return sentence.rpartition(_WHERE)[0]
 
 
 def record_key(engine: Engine, ring: KeyRing, *, fresh: bool) -> DataKey:
@@ -222,13 +283,9 @@ def _kek_rotated(error: EnsignError, provider: KeyProvider) -> EnsignError:
     )
 
 
-def _about_schema(schema_id: int) -> bytes:
-    return b"schema:%d" % schema_id
-
-
-def about_schema(schema: Schema) -> bytes:
+def about_schema(schema_id: int) -> bytes:
     """What a schema's seal is bound to."""
-    return _about_schema(schema.id)
+    return b"schema:%d" % schema_id
 
 
 def about_position(pipeline: str) -> bytes:

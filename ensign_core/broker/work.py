@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from ensign_core.broker.access import Access
 from ensign_core.broker.events import Event, Received, event_batch
 from ensign_core.broker.letters import dead_letter_topic
 from ensign_core.broker.reader import LOOK_AGAIN_S_MAX
@@ -109,16 +110,15 @@ class WorkMember:
 
     def __init__(
         self, vault: Vault, writer: Callable[[], Writer], group: str, member: str | None,
-        topics: Mapping[bytes, str], starts: Mapping[bytes, Offset], options: WorkOptions,
+        topics: Mapping[bytes, str], starts: Mapping[bytes, Offset], access: Access,
+        options: WorkOptions,
     ) -> None:  # fmt: skip
         self.group = group
         self.name = member or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         self._engine = vault.engine
         self._options = options
         self._work = vault.engine.deliveries.join(group, self.name, starts)
-        self._unfinished = Unfinished(
-            vault, self._work, list(topics.values()), in_order=options.key_order
-        )
+        self._unfinished = Unfinished(vault, self._work, topics, access, in_order=options.key_order)
         self._writer = writer()
         self._writing = threading.Lock()
         self._receiving = threading.Lock()
@@ -137,7 +137,8 @@ class WorkMember:
     def receive(self, count_max: int = 100, timeout_s: float = 0.0) -> list[Delivery]:
         """At most ``count_max`` events, and no more than the member may hold; none if there were
         none within ``timeout_s``, or at `wake`. Where a frame does not open it raises when all else
-        was given out; but events whose key was revoked are set aside without content."""
+        was given out; but events whose key was revoked are set aside. Raises
+        ``topic.not_granted`` when a grant was taken away."""
         deadline = time.monotonic() + timeout_s
         with self._receiving:
             while not self._closed:
@@ -273,11 +274,13 @@ class WorkMember:
             "op": change.op.name.lower(), "schema": change.schema.name,
         }  # fmt: skip
         sentence = f"The group {self.group} did not finish the event in {attempts} attempts."
-        return self._letter(code or "delivery.refused", sentence, place, change.body)
+        return self._letter(code or "delivery.refused", sentence, place)
 
-    def _letter(self, code: str, sentence: str, place: dict[str, str], data: bytes = b"") -> Event:
+    def _letter(self, code: str, sentence: str, place: dict[str, str]) -> Event:
+        """What says of an event, which stays where it is, that the group set it aside. A copy would
+        outlive its key, its topic's retention and its readers' grants."""
         why = {"part": self.group, "code": code, "error": sentence}
-        return Event(data, metadata=why | place, mimetype="application/octet-stream")
+        return Event(b"", metadata=why | place, mimetype="application/octet-stream")
 
     def _set_aside(self, letters: Sequence[tuple[Leased, Event]]) -> set[Leased]:
         """Append dead letters and be done with their events, all at once; those of which the lease
@@ -329,8 +332,10 @@ class WorkMember:
             with self._lock:
                 held = list(self._out)
                 self._out.clear()
-            self._engine.deliveries.leave(self._work, self.name, held)
-            self._bell.close()
+            try:
+                self._engine.deliveries.leave(self._work, self.name, held)
+            finally:
+                self._bell.close()
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,8 @@ from ensign_core.crypto import DataKey, Sealer
 from ensign_core.engine import Beside, Epoch, StaleWriteError, Write
 from ensign_core.errors import EnsignError
 
-STALE_TRIES_MAX = 5
+STALE_TRIES_MAX = 50
+"""How often an append is sealed at most, when its key is rotated or its topic made anew between."""
 
 _committed_at = attrgetter("tx.committed_at")
 
@@ -31,7 +32,8 @@ class _Target(NamedTuple):
 
 
 class Writer:
-    """Appends batches; a session of its own under every key that it seals with.
+    """Appends batches; under every key that it seals with it has a session of its own for what is
+    held and one for the rest, since what is held comes to lie behind what was sealed later.
 
     With a ``pipeline`` it claims that pipeline: earlier writers of it are refused from then on, and
     what they held is void. Belongs to one thread.
@@ -41,7 +43,7 @@ class Writer:
         self._vault = vault
         self._epoch: Epoch | None = vault.engine.pipelines.claim(pipeline) if pipeline else None
         self._records = vault.keys.record_sealer()
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[tuple[str, bool], _Target] = {}
 
     def append(
         self,
@@ -56,8 +58,8 @@ class Writer:
         return the offset of the first event of each batch that has any, once everything, `Beside`
         too, is on the disk.
 
-        Raises ``pipeline.fenced``, ``topic.archived`` and the engine's errors; then nothing was
-        written.
+        Raises ``pipeline.fenced``, ``topic.archived``, ``grants.none`` and the engine's errors;
+        then nothing was written.
         """
         filled = [(topic, batch) for topic, batch in batches if len(batch)]
         unknown = {
@@ -66,24 +68,25 @@ class Writer:
             for schema in self._vault.unknown(batch.schemas)
         }
         boxes = {
-            key: self._records.box(encode_schema(schema), about_schema(schema))
+            key: self._records.box(encode_schema(schema), about_schema(schema.id))
             for key, schema in unknown.items()
         }
         packed = [frame.pack(batch) for _, batch in filled]
         sealed_position, sealed_kept = self._seal_state(position, stage, kept or {})
+        held = stage is Stage.HOLD
         for _ in range(STALE_TRIES_MAX):
-            self._look_up(topic for topic, _ in filled)
-            writes = [
-                self._seal(topic, batch, body)
-                for (topic, batch), body in zip(filled, packed, strict=True)
-            ]
             try:
+                writes = self._seal_all(filled, packed, held)
                 offsets = self._vault.engine.append(
                     writes, boxes, self._epoch, sealed_position, stage, sealed_kept, beside
                 )
-            except StaleWriteError:
+            except BaseException as error:
+                # New sessions: counters of what was not written must not run ahead of the offsets.
                 self._targets.clear()
-                continue
+                if isinstance(error, StaleWriteError):
+                    continue
+                raise
+            self._go_on(writes, offsets)
             self._vault.remember(list(unknown.values()))
             return offsets
         raise EnsignError(
@@ -91,6 +94,12 @@ class Writer:
             "Topics or keys changed under an append again and again.",
             "See what rotates keys or recreates topics; the pipeline tries again by itself.",
         )
+
+    def _go_on(self, writes: Sequence[Write], offsets: Sequence[Offset]) -> None:
+        """Let sessions seal next what comes behind these frames, as far as they have offsets."""
+        for write, offset in zip(writes, offsets, strict=True):
+            if offset >= 0:
+                self._targets[write.topic, False].sealer.reach(offset + write.events)
 
     def _seal_state(
         self, position: Position | None, stage: Stage, kept: Mapping[str, bytes]
@@ -106,18 +115,31 @@ class Writer:
             for name, value in kept.items()
         }
 
-    def _look_up(self, topics: Iterable[str]) -> None:
-        """Begin a session for topics that this writer has not written to yet."""
-        fresh = [topic for topic in topics if topic not in self._targets]
+    def _look_up(self, topics: Iterable[str], held: bool) -> None:
+        """Begin a session for topics that this writer has not written to yet, with the end of the
+        topic as its first counter."""
+        fresh = [topic for topic in dict.fromkeys(topics) if (topic, held) not in self._targets]
         if fresh:
-            found = self._vault.sealers(list(dict.fromkeys(fresh)))
-            self._targets.update((topic, _Target(*target)) for topic, target in found.items())
+            found = self._vault.sealers(fresh)
+            reached = {t.topic_id: t.next_offset for t in self._vault.engine.topics(fresh)}
+            for topic, (key, sealer) in found.items():
+                sealer.reach(reached.get(key.topic_id, 0))
+                self._targets[topic, held] = _Target(key, sealer)
 
-    def _seal(self, topic: str, batch: Batch, packed: bytes) -> Write:
-        key, sealer = self._targets[topic]
+    def _seal_all(
+        self, filled: Sequence[tuple[str, Batch]], packed: Sequence[bytes], held: bool
+    ) -> list[Write]:
+        self._look_up([topic for topic, _ in filled], held)
+        return [
+            self._seal(self._targets[topic, held], topic, batch, body)
+            for (topic, batch), body in zip(filled, packed, strict=True)
+        ]
+
+    def _seal(self, target: _Target, topic: str, batch: Batch, packed: bytes) -> Write:
+        key, sealer = target
         first, last = _times(batch)
         header = frame.Header(
-            key.topic_id, first, last, key.key_id, sealer.session, sealer.counter, len(batch)
+            key.topic_id, first, last, key.key_id, sealer.session, sealer.counter, len(batch), True
         ).encode()
         sealed = header + sealer.seal(packed, header)
         return Write(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ensign_core.cli import dead_letters, keys, pipelines, snapshot, topics
+from ensign_core.cli import backup, dead_letters, grants, keys, pipelines, snapshot, topics
 from ensign_core.cli.demo import demo
 from ensign_core.cli.output import (
     EXIT_FAILED,
@@ -36,7 +36,11 @@ app.command()(pipelines.status)
 app.command()(pipelines.drop)
 app.command()(topics.read)
 app.command()(topics.publish)
+app.command()(backup.backup)
+app.command("restore")(backup.restore_backup)
+app.command()(backup.verify)
 app.add_typer(topics.app, name="topics")
+app.add_typer(grants.app, name="grants")
 app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from connectors.registry import connector
-from ensign_core.broker import Broker
+from ensign_core.broker import Broker, DiskBudget
 from ensign_core.broker.reader import Start
 from ensign_core.cli.output import notice
 from ensign_core.config import BrokerConfig, Config, EnvKeys, FileKeys, KmsKeys, load
 from ensign_core.crypto import (
     EnvironmentProvider,
     FileProvider,
+    Identity,
     KeyProvider,
     KmsProvider,
     default_key_file,
@@ -34,6 +35,10 @@ KeysOption = Annotated[
         metavar="FILE|env:VARIABLE",
         help="The key file, if it is not PATH.keys, or the environment variable with the key.",
     ),
+]
+IdentityOption = Annotated[
+    Path | None,
+    typer.Option("--identity", help="The file of the reader's identity, for client-sealed topics."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -62,9 +67,12 @@ def chosen(config: Config, names: list[str] | None = None) -> list[str]:
     return names or known
 
 
-def open_configured(config: BrokerConfig, *, create: bool) -> Broker:
-    """The broker that a config names; says where a new key was made."""
-    return _opened(config.path, configured_keys(config), create=create)
+def open_configured(config: BrokerConfig, *, create: bool, identity: Path | None = None) -> Broker:
+    """The broker that a config names, with its identity or the one in the file ``identity``; says
+    where a new key was made."""
+    disk = DiskBudget(config.disk.bytes_max, config.disk.free_bytes_min)
+    reader = identity or config.identity
+    return _opened(config.path, configured_keys(config), create, reader, disk)
 
 
 def configured_keys(config: BrokerConfig) -> KeyProvider:
@@ -82,9 +90,14 @@ def configured_keys(config: BrokerConfig) -> KeyProvider:
 
 
 def open_broker(
-    config: Path | None, path: Path | None, keys: str | None, *, create: bool = False
+    config: Path | None,
+    path: Path | None,
+    keys: str | None,
+    *,
+    create: bool = False,
+    identity: Path | None = None,
 ) -> Broker:
-    """The broker that ``--config`` or ``--path`` and ``--keys`` name."""
+    """The broker that ``--config`` or ``--path`` and ``--keys`` name, and ``--identity``."""
     if config is not None:
         if path is not None or keys is not None:
             raise EnsignError(
@@ -92,14 +105,14 @@ def open_broker(
                 "--config and --path (or --keys) were both given.",
                 "Give the one that names the broker you mean.",
             )
-        return open_configured(load_config(config).broker, create=create)
+        return open_configured(load_config(config).broker, create=create, identity=identity)
     if path is None:
         raise EnsignError(
             "usage.no_broker",
             "The command needs to know which broker.",
             "Give --config FILE, or --path with the broker's folder.",
         )
-    return _opened(path, named_keys(path, keys), create=create)
+    return _opened(path, named_keys(path, keys), create, identity)
 
 
 def named_keys(path: Path, keys: str | None) -> KeyProvider:
@@ -110,8 +123,15 @@ def named_keys(path: Path, keys: str | None) -> KeyProvider:
     return EnvironmentProvider(variable) if scheme == "env" else FileProvider(Path(keys))
 
 
-def _opened(path: Path, keys: KeyProvider, *, create: bool) -> Broker:
-    broker = Broker.open(path, keys, create=create)
+def _opened(
+    path: Path,
+    keys: KeyProvider,
+    create: bool,
+    identity: Path | None,
+    disk: DiskBudget | None = None,
+) -> Broker:
+    reader = Identity.load(identity) if identity is not None else None
+    broker = Broker.open(path, keys, create=create, disk=disk, identity=reader)
     if broker.notice:
         notice(broker.notice)
     return broker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,8 +31,9 @@ from ensign_core.cli.output import (
     show_warning,
     table,
 )
+from ensign_core.cli.policy import policy_of
 from ensign_core.cli.progress import STATUS_COLUMNS, live_snapshots, snapshot_lines, status_rows
-from ensign_core.config import Config, PipelineConfig, topic_name
+from ensign_core.config import Config, KeepConfig, PipelineConfig, topic_name
 from ensign_core.errors import EnsignError
 from ensign_core.plugin import Finding
 from ensign_core.run.pipeline import Pipeline, Plan, SinkPlan
@@ -48,8 +49,10 @@ PipelineOption = Annotated[
 ]
 
 
-def plan(name: str, pipeline: PipelineConfig) -> Plan:
-    """A pipeline of the config as the runner takes it."""
+def plan(
+    name: str, pipeline: PipelineConfig, topics: Mapping[str, KeepConfig] | None = None
+) -> Plan:
+    """A pipeline of the config as the runner takes it; ``topics`` says what its topics keep."""
     return Plan(
         name,
         pipeline.source.connector,
@@ -62,6 +65,7 @@ def plan(name: str, pipeline: PipelineConfig) -> Plan:
             for sink, entry in pipeline.sinks.items()
         },
         pipeline.transforms,
+        lambda topic: policy_of(topics or {}, topic),
     )
 
 
@@ -147,7 +151,7 @@ def _run_one(config: Config, name: str, until_caught_up: bool, wait_s: float) ->
     with open_configured(config.broker, create=True) as broker:
         runner = Pipeline(
             broker,
-            plan(name, config.pipelines[name]),
+            plan(name, config.pipelines[name], config.broker.topics),
             until_caught_up=until_caught_up,
             wait_s=wait_s if until_caught_up else None,
         )

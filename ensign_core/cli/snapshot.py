@@ -83,6 +83,9 @@ def _ask(path: Path, pipeline: str, signal: Signal) -> None:
             "Only a source that reads tables can read them again.",
         )
     with open_configured(config.broker, create=False) as broker:
+        if signal.reconcile:
+            # What the worker could not see inside of would stop it.
+            broker.reader(broker.pipelines.topics(name)).close()
         broker.pipelines.signal(name, signal)
         runs = broker.pipelines.held(name)
     if runs:

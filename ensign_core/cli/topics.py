@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, Literal
 
 import typer
 
-from ensign_core.broker import Broker, Event, Reader, TopicInfo
-from ensign_core.cli import large
+from ensign_core.broker import Broker, Event, Reader, Retention, TopicInfo, TopicPolicy
+from ensign_core.change import Batch, Op
+from ensign_core.cli import keeping, large
+from ensign_core.cli.keeping import TopicArgument
 from ensign_core.cli.options import (
     ConfigOption,
+    IdentityOption,
     JsonOption,
     KeysOption,
     PathOption,
@@ -20,13 +24,27 @@ from ensign_core.cli.options import (
     parse_start,
 )
 from ensign_core.cli.output import notice, out, show_json, table
+from ensign_core.cli.policy import (
+    CompactOption,
+    KeepAgeOption,
+    KeepBytesOption,
+    TombstonesOption,
+    TrimUnreadOption,
+    policy_dict,
+    policy_text,
+    retention,
+)
 from ensign_core.errors import EnsignError
 from ensign_core.formats import FORMATS, Formatter, formatter
+from ensign_core.run.status import lag
 
-app = typer.Typer(no_args_is_help=True, help="List, create, show and delete topics.")
+app = typer.Typer(no_args_is_help=True, help="List, create, show, keep and delete topics.")
+app.command("set")(keeping.set_topic)
+app.command("archive")(keeping.archive_topic)
+app.command("unarchive")(keeping.unarchive_topic)
+app.command("trim")(keeping.trim_topics)
+app.command("forget")(keeping.forget_group)
 READ_BYTES = 1 << 20
-
-TopicArgument = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
 
 
 def as_dict(topic: TopicInfo) -> dict[str, Any]:
@@ -40,15 +58,27 @@ def as_dict(topic: TopicInfo) -> dict[str, Any]:
         "next_offset": topic.next_offset,
         "key_ids": topic.key_ids,
         "groups": [
-            {"name": name, "offset": offset, "lag_events": topic.next_offset - offset}
+            {"name": name, "offset": offset, "lag_events": lag(topic, offset)}
             for name, offset in sorted(topic.groups.items())
         ],
         "state": topic.state,
+        "duplicates": topic.duplicates,
+        "content_bytes": topic.content_bytes,
+        "ratio": round(topic.content_bytes / topic.bytes, 2) if topic.content_bytes else None,
+        "policy": policy_dict(topic.policy),
+        "sealing": topic.policy.sealing,
     }
 
 
 def _groups(topic: TopicInfo) -> str:
     return ", ".join(f"{name} at {offset}" for name, offset in sorted(topic.groups.items()))
+
+
+def _groups_behind(topic: TopicInfo) -> str:
+    return ", ".join(
+        f"{name} at {offset} ({lag(topic, offset)} behind)"
+        for name, offset in sorted(topic.groups.items())
+    )
 
 
 def _show(topics: list[TopicInfo]) -> None:
@@ -99,7 +129,8 @@ def show_topic(
         return
     shown = as_dict(info) | {
         "key_ids": ", ".join(info.key_ids),
-        "groups": _groups(info),
+        "groups": _groups_behind(info),
+        "policy": policy_text(info.policy),
     }
     for name, value in shown.items():
         out.print(f"{name:<13} {value}", markup=False)
@@ -108,13 +139,30 @@ def show_topic(
 @app.command("create")
 def create_topic(
     topic: TopicArgument,
+    keep_age: KeepAgeOption = None,
+    keep_bytes: KeepBytesOption = None,
+    compact: CompactOption = None,
+    tombstones: TombstonesOption = None,
+    trim_unread: TrimUnreadOption = None,
+    sealing: Annotated[
+        Literal["server", "client"] | None,
+        typer.Option(
+            "--sealing",
+            help="server: whoever has the project's key reads it; client: only readers that have "
+            "a grant. For ever. Default: server.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Make an empty topic; one that exists stays as it is."""
+    """Make an empty topic, which keeps its events for ever unless you say otherwise; one that
+    exists stays as it is."""
+    kept = retention(Retention(), keep_age, keep_bytes, compact, tombstones, trim_unread)
     with open_broker(config, path, keys, create=True) as broker:
-        broker.create_topic(topic)
+        chosen = sealing is not None or kept != Retention()
+        policy = TopicPolicy(kept, sealing=sealing or "server") if chosen else None
+        broker.create_topic(topic, policy)
 
 
 @app.command("delete")
@@ -150,6 +198,10 @@ def read(
     skip_revoked: Annotated[
         bool, typer.Option("--skip-revoked", help="Go on behind events whose key was revoked.")
     ] = False,
+    identity: IdentityOption = None,
+    as_reader: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Read what this reader may read.")
+    ] = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
@@ -163,8 +215,10 @@ def read(
             "--group and --save were both given.",
             "Save events by --from and --max, or print those of a group.",
         )
-    with open_broker(config, path, keys) as broker:
-        reader = broker.reader([topic], begin, group, skip_revoked=skip_revoked)
+    with open_broker(config, path, keys, identity=identity) as broker:
+        reader = broker.reader(
+            [topic], begin, group, skip_revoked=skip_revoked, as_reader=as_reader
+        )
         left = most if most is not None else sys.maxsize
         if save is not None:
             large.save(broker, reader, save, stores or [], left, follow=follow)
@@ -186,12 +240,20 @@ def _print(reader: Reader, lines: Formatter, left: int, group: str | None, *, fo
         for batch in batches:
             if left <= 0:
                 break
-            part = batch if len(batch) <= left else batch.part(0, left)
-            left -= len(part)
+            part = _first(batch, left)
+            left -= len(part) - part.ops.count(Op.REMOVED)
             sys.stdout.buffer.write(lines.lines(part).text)
         sys.stdout.buffer.flush()
         if group is not None and batches:
             reader.commit(group, {part.topic: part.next_offset})
+
+
+def _first(batch: Batch, most: int) -> Batch:
+    """The first so many events of a batch, those that were taken out not counted."""
+    if len(batch) - batch.ops.count(Op.REMOVED) <= most:
+        return batch
+    there = (place for place, op in enumerate(batch.ops) if op != Op.REMOVED)
+    return batch.part(0, next(islice(there, most, None)))
 
 
 def _publish(broker: Broker, topic: str, lines: list[bytes], key: str | None) -> int:

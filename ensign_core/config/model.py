@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ensign_core.config.quantities import Seconds, Size
 from ensign_core.config.topics import VARIABLES, template_fault
 from ensign_core.config.transforms import AnyTransform
 from ensign_core.plugin import Connector, ConnectorConfig
@@ -124,6 +125,39 @@ class KmsKeys(_Section):
     )
 
 
+class DiskConfig(_Section):
+    """What the topics may take of their disk. When it is reached, appends are refused and sources
+    are not read; acks, offsets, trimming and sinks go on."""
+
+    bytes_max: Size | None = Field(
+        None,
+        ge=1,
+        description="What the topics may take together, such as `50GB`; the log beside them, up to "
+        "128 MB, is not counted. Default: no limit.",
+    )
+    free_bytes_min: Size = Field(
+        256 << 20, ge=0, description="What must stay free on the disk, such as `1GB`."
+    )
+
+
+class KeepConfig(_Section):
+    """How long a topic keeps its events. What a group or sink has not read is kept all the same."""
+
+    keep_age: Seconds | None = Field(
+        None, gt=0, description="Events older than this are trimmed, such as `7d`."
+    )
+    keep_bytes: Size | None = Field(
+        None, ge=1, description="The oldest events are trimmed beyond this size, such as `10GB`."
+    )
+    compact: bool = Field(False, description="Keep the latest event of each key only.")
+    tombstones: Seconds = Field(
+        86_400.0, ge=0, description="How long a compacted topic keeps deletes."
+    )
+    trim_unread: bool = Field(
+        False, description="Trim also what groups and sinks have not read yet."
+    )
+
+
 class BrokerConfig(_Section):
     """Where the topics lie and what opens them."""
 
@@ -136,6 +170,20 @@ class BrokerConfig(_Section):
         None,
         description="Where the key that seals the data comes from. Default: the file `PATH.keys` "
         "beside the folder.",
+    )
+    disk: DiskConfig = Field(
+        default_factory=DiskConfig, description="What the topics may take of their disk."
+    )
+    topics: dict[str, KeepConfig] = Field(
+        default_factory=dict,
+        description="How long topics that pipelines make keep their events, by globs over their "
+        "names; the first that matches counts. Topics that there are keep what they have, see "
+        "`ensign topics set`.",
+    )
+    identity: Path | None = Field(
+        None,
+        description="The file with a reader's identity, as `ensign grants identity` makes it, with "
+        "which sinks read client-sealed topics. Default: none, and they cannot.",
     )
 
 

@@ -1,7 +1,8 @@
 """Sealing: data keys per topic, wrapped by the project's key-encryption key (KEK), or for named
 readers."""
 
-from ensign_core.crypto.identity import Identity, parse_public, seal_to
+from ensign_core.crypto.client_key import ClientKey
+from ensign_core.crypto.identity import Identity, parse_public, public_text, seal_to
 from ensign_core.crypto.keyring import PROJECT, DataKey, KeyRing
 from ensign_core.crypto.kms import KmsProvider
 from ensign_core.crypto.providers import (
@@ -16,6 +17,7 @@ from ensign_core.crypto.stream import open_stream, seal_stream
 
 __all__ = [
     "PROJECT",
+    "ClientKey",
     "DataKey",
     "EnvironmentProvider",
     "FileProvider",
@@ -29,6 +31,7 @@ __all__ = [
     "default_key_file",
     "open_stream",
     "parse_public",
+    "public_text",
     "seal_stream",
     "seal_to",
 ]

@@ -61,8 +61,7 @@ class Identity:
     @property
     def public(self) -> str:
         """What writers need in order to seal for this reader, as text: no secret."""
-        raw = self._private.public_key().public_bytes_raw()
-        return _PUBLIC + base64.b64encode(raw).decode()
+        return public_text(self._private.public_key())
 
     def open(self, box: bytes, about: bytes) -> bytes:
         """The data key that `seal_to` sealed for this reader about the same. Raises
@@ -75,6 +74,11 @@ class Identity:
                 "What was sealed for a reader is not for this one, or was changed or damaged.",
                 "Use the identity whose public key was granted, or have this one granted.",
             ) from None
+
+
+def public_text(public: X25519PublicKey) -> str:
+    """The one text of a public key."""
+    return _PUBLIC + base64.b64encode(public.public_bytes_raw()).decode()
 
 
 def parse_public(text: str) -> X25519PublicKey:

@@ -22,18 +22,20 @@ KEY_ID_BYTES = 16
 PROJECT = bytes(16)
 """The topic id of the project's own key: a ULID that no topic has."""
 _NONCE_BYTES = 12
-_FRAMES, _RECORDS = b"frames", b"records"
+FRAMES, _RECORDS = b"frames", b"records"
 
 
 @dataclass(frozen=True)
 class DataKey:
-    """A topic's key as it is stored: wrapped, or empty once revoked. ``created`` is in µs."""
+    """A topic's key as it is stored: wrapped under the KEK, or empty once revoked and where it is
+    sealed for the readers of a client-sealed topic alone. ``created`` is in µs."""
 
     key_id: bytes
     topic_id: bytes
     wrapped: bytes
     created: int
     state: Literal["active", "retired", "revoked"]
+    sealing: Literal["server", "client"] = "server"
 
 
 class KeyRing:
@@ -90,8 +92,8 @@ class KeyRing:
         self._records = Opener(self._record_key, _RECORDS)
 
     def rewrap(self, key: DataKey, to: KeyRing) -> DataKey:
-        """The same key, wrapped under another ring's KEK; a revoked one as it is."""
-        if key.state == "revoked":
+        """The same key, wrapped under another ring's KEK; one that no KEK wraps as it is."""
+        if key.state == "revoked" or key.sealing == "client":
             return key
         return replace(key, wrapped=to._seal(self._unwrap(key), key.key_id, key.topic_id))
 
@@ -118,11 +120,11 @@ class KeyRing:
 
     def frame_sealer(self, key: DataKey) -> Sealer:
         """A new writer session for a topic's frames."""
-        return Sealer(self._unwrap(key), _FRAMES)
+        return Sealer(self._unwrap(key), FRAMES)
 
     def frame_opener(self, key: DataKey) -> Opener:
         """Opens the frames sealed under ``key``; ``key.revoked`` if it was destroyed."""
-        return Opener(self._unwrap(key), _FRAMES)
+        return Opener(self._unwrap(key), FRAMES)
 
     def record_sealer(self) -> Sealer:
         """A new session for positions and schemas."""

@@ -1,9 +1,9 @@
 """AES-256-GCM under a subkey per writer session.
 
 A session's subkey is HKDF-SHA256 (RFC 5869) of the data key with the random 128-bit session id as
-salt. Its nonce is the session's counter: 4 zero bytes and 64 bits big-endian (NIST SP 800-38D,
-8.2.1, deterministic construction). A torn tail, a restart or a copied file can so never make two
-messages share a nonce, since a new writer is a new session.
+salt. Its nonce is the session's counter, which only rises: 4 zero bytes and 64 bits big-endian
+(NIST SP 800-38D, 8.2.1, deterministic construction). A torn tail, a restart or a copied file can so
+never make two messages share a nonce, since a new writer is a new session.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class Sealer:
         self.counter = 0
         self._process = os.getpid()
         self._aead = _subkey(key, self.session, purpose)
+
+    def reach(self, counter: int) -> None:
+        """Go on at this counter, unless the session is there already."""
+        self.counter = max(self.counter, counter)
 
     def seal(self, plain: bytes, aad: bytes) -> bytes:
         """Seal under the current `counter` and step it; ``aad`` must name session and counter.

@@ -6,8 +6,9 @@ any thread and process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
@@ -58,6 +59,7 @@ class Stored:
     offset: Offset
     events: int
     frame: bytes
+    key_id: bytes
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,25 @@ class Replay(NamedTuple):
 
 Replayed = tuple[bytes, Sequence[Offset]]
 """Dead letters that an append replays: their topic's id and their offsets."""
+
+
+class Trimmed(NamedTuple):
+    """What a trim took off a topic's start: events, bytes on disk, and whether it stopped for its
+    own limits only, so that there is more."""
+
+    events: int
+    bytes: int
+    more: bool
+
+
+class Compacted(NamedTuple):
+    """How far a topic was compacted: before ``clean_to`` there is the latest event of each key
+    only. ``tombstone`` is the first delete or truncate kept there, ``passed_us`` when a pass last
+    ended."""
+
+    clean_to: Offset = 0
+    tombstone: Offset | None = None
+    passed_us: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,6 +165,10 @@ class Pipelines(Protocol):
     def give_topics(self, pipeline: str, topic_ids: Sequence[bytes]) -> None:
         """Make these topics, and no others, those of a pipeline that appends to none."""
 
+    def give_groups(self, pipeline: str, groups: Sequence[str]) -> None:
+        """Make these the groups of a pipeline's sinks. They hold back trimming from when they are
+        given, not from when they first commit."""
+
     def add_signal(self, pipeline: str, signal: bytes) -> int:
         """Keep a request to a pipeline's source; its number, which rises and is never given
         twice."""
@@ -178,6 +203,9 @@ class Groups(Protocol):
 
     def offsets(self) -> dict[str, dict[bytes, Offset]]: ...
 
+    def remove(self, group: str) -> None:
+        """Forget a group: it begins anew if it comes again, and holds nothing back."""
+
 
 class Keys(Protocol):
     """Wrapped data keys, and the check of the KEK that they all are wrapped under, which is empty
@@ -195,13 +223,16 @@ class Keys(Protocol):
     ) -> list[DataKey]:
         """The keys of these topics, or all, oldest first; to unwrap them with a ``check``."""
 
+    def key(self, key_id: bytes, check: bytes | None = None) -> DataKey | None:
+        """One key, whichever topic it is of; to unwrap it with a ``check``."""
+
     def add(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         """Keep the first key of each topic; returns the active ones, which may be another's."""
 
     def rotate(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         """Let these be the active keys of their topics, whose present ones are retired: they open
         what they sealed, and seal no more. Returns those of topics that had an active key; others
-        get one when they are written to."""
+        get one when they are written to, and so do client-sealed ones, whose keys writers make."""
 
     def rewrap(self, wrap: Callable[[DataKey], DataKey], check: bytes, to: bytes) -> bool:
         """Replace all keys by what ``wrap`` makes of them, and the check by ``to``; nothing if it
@@ -220,6 +251,52 @@ class Keys(Protocol):
 
     def ranges(self, key_id: bytes) -> list[tuple[Offset, Offset]]:
         """The offsets of the events under a key, as ranges from a first one to behind a last."""
+
+
+class Grant(NamedTuple):
+    """What a reader may do: read the topic if ``granted``, else no more. ``created`` is in µs;
+    without a public key nobody can seal for the reader."""
+
+    topic_id: bytes
+    reader: str
+    public_key: str | None
+    created: int
+    granted: bool
+
+
+class Grants(Protocol):
+    """Who may read which topics, and the data keys that are sealed for readers."""
+
+    def of(self, topic_ids: Iterable[bytes]) -> list[Grant]:
+        """Those of these topics, taken away ones too, by reader."""
+
+    def public_key(self, reader: str) -> str | None:
+        """The public key that is known of a reader."""
+
+    def add(self, grant: Grant, boxes: Mapping[bytes, bytes], giver: str | None = None) -> bool:
+        """Let a reader read, with the public key given if it is not None; whether that is new. Then
+        a topic's active client-sealed keys are retired, so the next one is sealed for the reader
+        too. ``boxes`` are past keys by id, sealed for the reader. Raises
+        StaleWriteError unless these are all that the reader with the public key ``giver`` has, and
+        ``reader.key_taken`` and ``reader.key_differs``."""
+
+    def remove(self, topic_id: bytes, reader: str) -> bool:
+        """Let a reader read no more: what was sealed for the reader is destroyed, which counts as
+        one of `Keys.revocations`, and the topic's active client-sealed keys are retired. Whether
+        there was such a grant."""
+
+    def add_key(self, key: DataKey, boxes: Mapping[str, bytes]) -> None:
+        """Keep a client-sealed key, sealed for each public key. Raises StaleWriteError unless these
+        are those of all that may read the topic."""
+
+    def boxes(
+        self, public_key: str, topic_id: bytes, key_id: bytes | None = None
+    ) -> dict[bytes, bytes]:
+        """The keys of a topic, or the one of them, that are sealed for a reader, by id."""
+
+    def readable_from(self, public_key: str, topic_id: bytes, offset: Offset) -> Offset:
+        """Where behind ``offset`` the first frame begins whose key is sealed for a reader; the
+        topic's end if none is."""
 
 
 class Letters(Protocol):
@@ -244,14 +321,89 @@ class Letters(Protocol):
         """What is known of dead letters between two offsets that were to be replayed."""
 
 
+class Flaw(NamedTuple):
+    """Something in the tables that cannot be as it is, and which offsets of which topic it
+    concerns, as far as that can be said."""
+
+    code: str
+    sentence: str
+    topic_id: bytes | None = None
+    first: Offset | None = None
+    last: Offset | None = None
+
+
+class Record(NamedTuple):
+    """A sealed value that is not a frame: of what kind, and what it belongs to."""
+
+    kind: Literal["position", "kept", "status", "signal", "letter", "schema", "policy"]
+    of: tuple[str | int | bytes, ...]
+    box: Sealed
+
+
+class Inspection(Protocol):
+    """What can be said of the stored data without a key, while it is in use."""
+
+    def flaws(self, topic_id: bytes | None = None) -> list[Flaw]:
+        """What is wrong with the files, and with how the frames of a topic, or of all, lie; of each
+        kind some."""
+
+    def records(self) -> Iterator[Record]: ...
+
+    def copy(self, folder: Path, progress: Callable[[int, int], None]) -> set[bytes]:
+        """Copy everything but what only lives while it is in use into an empty folder, as of one
+        moment, but for the keys: they come last, so that one destroyed meanwhile is not in the
+        copy. Nobody waits for it. ``progress`` is told how much of how much is done. Returns the
+        ids of the topics that there still were at the end; the keys of others may be missing."""
+
+
+class Keeping(Protocol):
+    """What takes events out of topics. Each call is one transaction of bounded size."""
+
+    def hold(self) -> Callable[[], None] | None:
+        """Be the one process that keeps the topics, until the returned function is called or the
+        process ends; None if another is."""
+
+    def floor(self, topic_id: bytes, besides: str | None = None) -> Offset | None:
+        """The first offset that some group has not read, sinks that have not begun included, but
+        for those of the pipeline ``besides``; None if there is no group."""
+
+    def trim(
+        self,
+        topic_id: bytes,
+        upto: Offset,
+        bytes_max: int | None = None,
+        *,
+        unread: bool = False,
+        besides: str | None = None,
+    ) -> Trimmed:
+        """Remove the oldest frames, whole ones that end at or before ``upto``; while the topic has
+        more than ``bytes_max``, if that is given. Never behind `floor`, unless ``unread``."""
+
+    def replace(
+        self, topic_id: bytes, sequence: int, frame: bytes | None, removed: int, content_bytes: int
+    ) -> bool:
+        """Put a frame of the same events, ``removed`` of them taken out, in the place of one; None
+        removes it. False, and nothing happens, if it is gone or its data key is."""
+
+    def compacted(self, topic_id: bytes) -> Compacted: ...
+
+    def set_compacted(self, topic_id: bytes, compacted: Compacted) -> None: ...
+
+    def bounds(self, topic_ids: Iterable[bytes]) -> dict[bytes, tuple[Offset, Offset]]:
+        """Where each topic that there is was trimmed to, and its next offset."""
+
+
 class Engine(Protocol):
     """Where frames live. Each method is atomic and durable when it returns."""
 
     pipelines: Pipelines
     groups: Groups
     keys: Keys
+    grants: Grants
     letters: Letters
     deliveries: Deliveries
+    inspection: Inspection
+    keeping: Keeping
 
     def meta(self) -> Mapping[str, bytes]: ...
 
@@ -285,7 +437,7 @@ class Engine(Protocol):
     ) -> list[Offset]:
         """Append frames of several topics, new schemas, the source's position and the pieces that
         it keeps beside it (an empty one is removed) in one commit, with what `Beside` says. Topics
-        are made as needed.
+        are made as needed. ``engine.disk_budget`` where frames have no room; all else goes on then.
         Returns the offset of each frame's first event (-1 if held). Raises StaleWriteError, and
         ``pipeline.fenced`` if ``epoch`` is not the latest claim."""
 

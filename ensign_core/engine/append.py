@@ -144,7 +144,7 @@ def _place(db: apsw.Connection, bodies: Sequence[_Body], topics: Iterable[_Topic
     """Give stored bodies their offsets: they are readable once the transaction commits."""
     by_number = {topic.number: topic for topic in topics}
     offsets: list[Offset] = []
-    frames: list[tuple[int, int, int, int, bytes, int]] = []
+    frames: list[tuple[int, int, int, int, bytes, int, int]] = []
     for number, body, events, last_us, key_id, size, content in bodies:
         topic = by_number[number]
         base = topic.next_offset
@@ -154,7 +154,7 @@ def _place(db: apsw.Connection, bodies: Sequence[_Body], topics: Iterable[_Topic
         topic.content += content
         topic.high_us = max(topic.high_us, last_us)
         offsets.append(base)
-        frames.append((number, base, events, topic.high_us, key_id, body))
+        frames.append((number, base, events, topic.high_us, key_id, body, content))
     db.executemany(
         "UPDATE topics SET next_offset = ?, events = events + ?, bytes = bytes + ?, "
         "content_bytes = content_bytes + ?, high_us = ? WHERE id = ?",
@@ -164,7 +164,8 @@ def _place(db: apsw.Connection, bodies: Sequence[_Body], topics: Iterable[_Topic
         ],
     )
     db.executemany(
-        "INSERT INTO frames (topic, base, events, high_us, key_id, body) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO frames (topic, base, events, high_us, key_id, body, content_bytes) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
         frames,
     )
     return offsets
@@ -227,8 +228,8 @@ def delete(db: apsw.Connection, topic: int) -> None:
         db.execute(f"DELETE FROM bodies WHERE id IN (SELECT body FROM {table} WHERE topic = ?)",  # noqa: S608
                    (topic,))  # fmt: skip
     for table in (
-        "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "work_fronts",
-        "deliveries",
+        "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "dedup",
+        "compactions", "work_fronts", "deliveries",
     ):  # fmt: skip
         db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
     db.execute("DELETE FROM topics WHERE id = ?", (topic,))

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 
 from ensign_core.engine.checkpoint import Checkpointer
-from ensign_core.engine.tables import COLUMNS, KEYS, TABLES, TABLES_VERSION
+from ensign_core.engine.tables import COLUMNS, INDEXES, KEYS, TABLES, TABLES_VERSION
 from ensign_core.errors import EnsignError
 
 BUSY_WAIT_MS_MAX = 30_000
@@ -60,6 +60,7 @@ def _make_tables(db: apsw.Connection) -> None:
             for name, declared in columns.items():
                 if name not in there:
                     db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declared}")
+        db.execute(INDEXES)
         db.execute(f"PRAGMA user_version = {TABLES_VERSION}")
         db.execute("COMMIT")
 

@@ -76,6 +76,9 @@ FROM deliveries WHERE work = ?1
 """
 
 
+CLOCK = "SELECT clock_us FROM work_groups WHERE id = ?"
+
+
 class DeliveryStore:
     """Implements `ensign_core.engine.Deliveries`."""
 
@@ -102,7 +105,7 @@ class DeliveryStore:
         return [Front(*row) for row in self._database.rows(FRONTS, json.dumps(list(topics)), group)]
 
     def due_us(self, group: int, member: str) -> int | None:
-        ((clock,),) = self._database.rows("SELECT clock_us FROM work_groups WHERE id = ?", group)
+        clock = _last_us(self._database.rows(CLOCK, group))
         now = _now_us()
         others = self._database.rows(OTHERS, group, member, now - MEMBER_SILENT_US_MAX)
         due = self._database.rows(DUE, group, member, not others)
@@ -177,6 +180,8 @@ class DeliveryStore:
 
     def leave(self, group: int, member: str, held: Sequence[Leased]) -> None:
         with self._database.transaction() as db:
+            if not list(db.execute(CLOCK, (group,))):
+                return
             now = _clock(db, group)
             db.executemany(
                 NEVER_HELD,
@@ -342,13 +347,23 @@ def _beat(db: apsw.Connection, work: int, member: str, now: int) -> None:
 def _clock(db: apsw.Connection, work: int) -> int:
     """The time. A clock that was set back takes the group's times along."""
     now = _now_us()
-    ((last,),) = db.execute("SELECT clock_us FROM work_groups WHERE id = ?", (work,))
+    last = _last_us(list(db.execute(CLOCK, (work,))))
     if now < last:
         back = (last - now, work)
         db.execute("UPDATE deliveries SET due_us = due_us - ? WHERE work = ?", back)
         db.execute("UPDATE work_members SET seen_us = seen_us - ? WHERE work = ?", back)
     db.execute("UPDATE work_groups SET clock_us = ? WHERE id = ?", (now, work))
     return now
+
+
+def _last_us(rows: Sequence[tuple[int]]) -> int:
+    if not rows:
+        raise EnsignError(
+            "group.forgotten",
+            "The group was forgotten while members shared its events.",
+            "Join it again: it begins anew.",
+        )
+    return rows[0][0]
 
 
 def _now_us() -> int:

@@ -60,6 +60,19 @@ class GroupStore:
                 [(group, offset, topic_id) for topic_id, offset in offsets.items()],
             )
 
+    def remove(self, group: str) -> None:
+        with self._database.transaction() as db:
+            for table in ("offsets", "pipeline_groups"):
+                db.execute(f"DELETE FROM {table} WHERE name = ?", (group,))  # noqa: S608
+            db.execute("DELETE FROM meta WHERE name = ?", (f"begun:{group}",))
+            for table in ("work_members", "work_fronts", "deliveries"):
+                db.execute(
+                    f"DELETE FROM {table} WHERE work IN "  # noqa: S608
+                    "(SELECT id FROM work_groups WHERE name = ?)",
+                    (group,),
+                )
+            db.execute("DELETE FROM work_groups WHERE name = ?", (group,))
+
     def offsets(self) -> dict[str, dict[bytes, Offset]]:
         groups: dict[str, dict[bytes, Offset]] = {}
         for name, topic_id, offset in self._database.rows(

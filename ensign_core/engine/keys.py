@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 
 import apsw
 
@@ -14,7 +15,8 @@ from ensign_core.crypto import PROJECT, DataKey
 from ensign_core.engine import StaleKekError
 from ensign_core.engine.database import Database
 
-_COLUMNS = "id, topic, wrapped, created, state"
+_COLUMNS = "id, topic, wrapped, created, state, sealing"
+_RANGES = "SELECT base, base + events FROM frames WHERE key_id = ? ORDER BY base"
 
 
 class KeyStore:
@@ -48,6 +50,14 @@ class KeyStore:
             raise StaleKekError
         return [DataKey(*row[1:]) for row in rows]
 
+    def key(self, key_id: bytes, check: bytes | None = None) -> DataKey | None:
+        sql = f"SELECT (SELECT value FROM keys.kek), {_COLUMNS} FROM keys.data_keys WHERE id = ?"  # noqa: S608
+        for stored, *row in self._database.rows(sql, key_id):
+            if check is not None and stored != check:
+                raise StaleKekError
+            return DataKey(*row)
+        return None
+
     def add(self, keys: Sequence[DataKey], check: bytes = b"") -> list[DataKey]:
         topics = json.dumps([key.topic_id.hex() for key in keys])
         with self._database.transaction() as db:
@@ -55,7 +65,7 @@ class KeyStore:
             _insert(db, keys)
             found = db.execute(
                 f"SELECT {_COLUMNS} FROM keys.data_keys WHERE state = 'active' "  # noqa: S608
-                "AND topic IN (SELECT unhex(value) FROM json_each(?))",
+                "AND sealing = 'server' AND topic IN (SELECT unhex(value) FROM json_each(?))",
                 (topics,),
             )
             active = {row[1]: DataKey(*row) for row in found}
@@ -86,15 +96,13 @@ class KeyStore:
         # Of a commit over both databases the main one's part comes first: a process killed amid it
         # leaves a key without what was derived from it, never the other way round.
         with self._database.transaction() as db:
-            db.execute(
-                "UPDATE bodies SET data = x'' WHERE id IN (SELECT body FROM held WHERE key_id = ?)",
-                (key_id,),
-            )
+            _forget_derived(db, key_id)
             db.execute(
                 "UPDATE keys.data_keys SET state = 'revoked', wrapped = x'' WHERE id = ?",
                 (key_id,),
             )
-            db.execute("UPDATE keys.kek SET revocations = revocations + 1")
+            db.execute("DELETE FROM keys.reader_keys WHERE key_id = ?", (key_id,))
+            count_revocation(db)
         self._database.scrub_keys()
 
     def revocations(self) -> int:
@@ -105,13 +113,34 @@ class KeyStore:
         return dict(self._database.rows("SELECT key_id, count(*) FROM frames GROUP BY key_id"))
 
     def ranges(self, key_id: bytes) -> list[tuple[Offset, Offset]]:
-        return list(
-            _joined(
-                self._database.rows(
-                    "SELECT base, base + events FROM frames WHERE key_id = ? ORDER BY base", key_id
-                )
-            )
+        return list(_joined(self._database.rows(_RANGES, key_id)))
+
+
+def _forget_derived(db: apsw.Connection, key_id: bytes) -> None:
+    """Remove what was made of the frames of a key, and empty what is held under it."""
+    for topic in db.execute("SELECT topic FROM frames WHERE key_id = ? LIMIT 1", (key_id,)):
+        db.executemany(
+            "DELETE FROM dedup WHERE topic = ? AND offset >= ? AND offset < ?",
+            [(*topic, *one) for one in _joined(list(db.execute(_RANGES, (key_id,))))],
         )
+    db.execute(
+        "UPDATE bodies SET data = x'' WHERE id IN (SELECT body FROM held WHERE key_id = ?)",
+        (key_id,),
+    )
+
+
+def count_revocation(db: apsw.Connection) -> None:
+    """Tell whoever holds a key, in any process, to look again."""
+    db.execute("UPDATE keys.kek SET revocations = revocations + 1")
+
+
+def retire_client_keys(db: apsw.Connection, topic_id: bytes) -> None:
+    """Let whoever writes to a client-sealed topic make a new key, since only a writer can."""
+    db.execute(
+        "UPDATE keys.data_keys SET state = 'retired' "
+        "WHERE topic = ? AND sealing = 'client' AND state = 'active'",
+        (topic_id,),
+    )
 
 
 def _compare(db: apsw.Connection, check: bytes) -> None:
@@ -122,13 +151,14 @@ def _compare(db: apsw.Connection, check: bytes) -> None:
 
 def _insert(db: apsw.Connection, keys: Sequence[DataKey]) -> None:
     db.executemany(
-        f"INSERT OR IGNORE INTO keys.data_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
-        [(k.key_id, k.topic_id, k.wrapped, k.created, k.state) for k in keys],
+        f"INSERT OR IGNORE INTO keys.data_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+        map(astuple, keys),
     )
 
 
 def _retire(db: apsw.Connection, topic_id: bytes) -> bool:
-    """Retire a topic's active key; whether it had one."""
+    """Retire a topic's active key; whether it had one that another can take the place of here."""
+    retire_client_keys(db, topic_id)
     return topic_id != PROJECT and bool(
         list(
             db.execute(

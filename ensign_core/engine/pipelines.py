@@ -55,6 +55,15 @@ class PipelineStore:
                 [(pipeline, topic_id) for topic_id in topic_ids],
             )
 
+    def give_groups(self, pipeline: str, groups: Sequence[str]) -> None:
+        found = self._database.rows("SELECT name FROM pipeline_groups WHERE pipeline = ?", pipeline)
+        if {name for (name,) in found} == set(groups):
+            return
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM pipeline_groups WHERE pipeline = ?", (pipeline,))
+            db.executemany("INSERT INTO pipeline_groups VALUES (?, ?)",
+                           [(pipeline, name) for name in set(groups)])  # fmt: skip
+
     def add_signal(self, pipeline: str, signal: bytes) -> int:
         with self._database.transaction() as db:
             ((number,),) = db.execute(
@@ -98,5 +107,5 @@ class PipelineStore:
                        (pipeline,))  # fmt: skip
             db.execute("DELETE FROM statuses WHERE name = ?", (pipeline,))
             db.execute("UPDATE replays SET asked = 0 WHERE pipeline = ?", (pipeline,))
-            for table in ("kept", "pipeline_topics", "signals"):
+            for table in ("kept", "pipeline_topics", "pipeline_groups", "signals"):
                 db.execute(f"DELETE FROM {table} WHERE pipeline = ?", (pipeline,))  # noqa: S608

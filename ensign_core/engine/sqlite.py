@@ -19,7 +19,10 @@ from ensign_core.change import Offset, Stage
 from ensign_core.engine import (
     Beside,
     Epoch,
+    Grants,
     Groups,
+    Inspection,
+    Keeping,
     Keys,
     Letters,
     Pipelines,
@@ -31,10 +34,14 @@ from ensign_core.engine import (
     letters,
 )
 from ensign_core.engine.append import check_epoch, delete, keep, release, write_all
+from ensign_core.engine.budget import DiskBudget, Room
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
 from ensign_core.engine.deliveries import DeliveryStore
+from ensign_core.engine.grants import GrantStore
 from ensign_core.engine.groups import GroupStore
+from ensign_core.engine.inspection import Inspector
+from ensign_core.engine.keeping import KeepingStore
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
@@ -47,14 +54,18 @@ FRAMES_PER_FETCH_MAX = 1024
 class SqliteEngine:
     """Implements `ensign_core.engine.Engine` in the folder ``path``, made at first use."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: DiskBudget | None = None) -> None:
         self.path = path
+        self._room = Room(path, budget) if budget is not None else None
         self.database = Database(path)
         self.keys: Keys = KeyStore(self.database)
+        self.grants: Grants = GrantStore(self.database)
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
         self.deliveries: Deliveries = DeliveryStore(self.database)
+        self.inspection: Inspection = Inspector(self.database)
+        self.keeping: Keeping = KeepingStore(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -103,7 +114,8 @@ class SqliteEngine:
         with self.database.transaction() as db:
             for (number,) in list(db.execute("SELECT id FROM topics WHERE ulid = ?", (topic_id,))):
                 delete(db, number)
-            db.execute("DELETE FROM keys.data_keys WHERE topic = ?", (topic_id,))
+            for table in ("data_keys", "grants"):
+                db.execute(f"DELETE FROM keys.{table} WHERE topic = ?", (topic_id,))  # noqa: S608
         self.database.scrub_keys()
 
     def append(
@@ -119,6 +131,8 @@ class SqliteEngine:
         with self.database.transaction() as db:
             if epoch is not None:
                 check_epoch(db, epoch)
+            if writes and self._room is not None:
+                self._room.take(db, [len(write.frame) for write in writes])
             db.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)",
                            [(_signed(key), box) for key, box in schemas.items()])  # fmt: skip
             if stage is Stage.RELEASE and epoch is not None:
@@ -168,7 +182,7 @@ class SqliteEngine:
             # By `+` no index of topics is used: in another order than asked for, all frames that
             # are left would be sorted at each call, with their bodies.
             cursor = self.database.connection().execute(
-                "SELECT seq, ulid, base, frames.events, data FROM frames "  # noqa: S608
+                "SELECT seq, ulid, base, frames.events, data, key_id FROM frames "  # noqa: S608
                 "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
                 f"WHERE seq > ? AND +topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
                 "ORDER BY seq LIMIT ?",

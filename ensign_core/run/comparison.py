@@ -144,7 +144,9 @@ class TopicComparison:
                 for batch in batches:
                     if not wanted.isdisjoint(range(batch.offset, batch.next_offset)):
                         images += [
-                            self._key_image(change) for change in batch if change.offset in wanted
+                            self._key_image(change)
+                            for change in batch
+                            if change.offset in wanted and change.op is not Op.REMOVED
                         ]
         return images
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
-from ensign_core.broker import Broker, Event
+from ensign_core.broker import Broker, Event, dead_letter_topic
 from ensign_core.change import Change, Schema
 from ensign_core.errors import EnsignError
 from ensign_core.metrics import (
@@ -187,13 +187,35 @@ class RunContext:
         place = None
         if isinstance(event, Change) and event.batch.topic:
             place = event.batch.topic, event.offset
-        letter = SetAside(letter_event(self.name, event, error), error, place)
+        closed = self._closed(event, place)
+        letter = SetAside(letter_event(self.name, event, error, closed=closed), error, place)
         with self._lock:
             if self._apart is not None and self._apart[0] == threading.get_ident():
                 self._apart[1].append(letter)
                 return
             self._letters.append(letter)
         DEAD_LETTERS.labels(self.pipeline).inc()
+
+    def _closed(self, event: Change | bytes, place: Place | None) -> bool:
+        """Whether a dead letter may not have the event's data, which whoever holds the project's
+        key could read there. Raises ``topic.client_sealed`` for what lies nowhere else."""
+        letters = dead_letter_topic(self.pipeline)
+        if self._broker.client_sealed([letters]):
+            return False
+        if place is not None:
+            return self._broker.client_sealed([place[0]])
+        topics = self._broker.pipelines.topics(self.pipeline)
+        if self._topic_of is not None and isinstance(event, Change):
+            topics.append(self._topic_of(event.schema))
+        if self._broker.client_sealed(topics):
+            raise EnsignError(
+                "topic.client_sealed",
+                f"{self.pipeline} writes to a client-sealed topic and has a dead letter, which "
+                "would not be sealed so.",
+                f"Make its topic first: ensign topics create {letters} --sealing client, and grant "
+                "it to those who are to see them.",
+            )
+        return False
 
     @contextmanager
     def apart(self) -> Iterator[list[SetAside]]:

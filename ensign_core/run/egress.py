@@ -102,7 +102,7 @@ class Egress(Part):
             sink.close()
 
     def _deliver(self, sink: Sink, chain: Chain, reader: Reader, stop: threading.Event) -> None:
-        written = delivered = size = skipped = 0
+        written = delivered = size = 0
         since = 0.0
         while True:
             if not written and not stop.is_set():
@@ -122,10 +122,10 @@ class Egress(Part):
                 self._flush(sink, reader, delivered)
                 written = delivered = size = 0
             elif not written:
-                if reader.skipped > skipped:
-                    skipped = reader.skipped
-                    reader.commit(self.group)
+                reader.commit(self.group)  # past what was trimmed, compacted away or revoked
                 self.went_well()
+            if reader.trimmed:
+                self.progress.warnings = (_trimmed(self.name, reader.trimmed),)
             if ending:
                 return
 
@@ -204,3 +204,14 @@ class Egress(Part):
             return False
         offsets = reader.offsets
         return all(offsets.get(topic, 0) >= end for topic, end in ends.items())
+
+
+def _trimmed(sink: str, events: int) -> EnsignError:
+    """The warning of a sink that went on at the first event that was kept."""
+    return EnsignError(
+        "sink.trimmed",
+        f"{events} events were trimmed before the sink {sink} had read them; it went on behind "
+        "them.",
+        "Keep the topic's events longer, or all that is unread, with `ensign topics set`; to get "
+        "rows again that its target lacks, take a snapshot with `ensign snapshot start`.",
+    )

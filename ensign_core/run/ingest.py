@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ensign_core.broker import Broker, Writer, dead_letter_topic
+from ensign_core.broker import Broker, TopicPolicy, dead_letter_topic
 from ensign_core.broker.events import event_batch
 from ensign_core.change import SET_ASIDE, Batch, Offset, Op, Position, Schema, Stage
 from ensign_core.config.transforms import AnyTransform
@@ -19,10 +19,11 @@ from ensign_core.metrics import (
     COMMIT_TO_DURABLE,
     EVENTS_APPENDED,
 )
-from ensign_core.plugin import Connector, ConnectorConfig, Source
+from ensign_core.plugin import Connector, ConnectorConfig, Source, State
 from ensign_core.run.context import RunContext
 from ensign_core.run.letters import SOURCE, Letter
 from ensign_core.run.part import Part
+from ensign_core.run.patient import PatientWriter, not_read
 from ensign_core.run.replay import Replays, bytes_only, joined
 from ensign_core.run.retry import classified, waits
 from ensign_core.transforms import Chain, remaining
@@ -53,6 +54,7 @@ class Ingest(Part):
         topic_of: Callable[[Schema], str],
         transforms: Sequence[AnyTransform] = (),
         *,
+        policy_of: Callable[[str], TopicPolicy | None] = lambda _topic: None,
         until_caught_up: bool = False,
         wait_s: float | None = None,
         observer: Observer | None = None,
@@ -69,6 +71,13 @@ class Ingest(Part):
             pipeline, self.name, self.progress, broker, topic_of, changed=bool(transforms)
         )
         self._topics: dict[Schema, str] = {}
+        self._policy_of = policy_of
+        self._made: set[str] = set()
+        self._synced: Position | None = None
+        self._acked_at = 0.0
+        self._state: State = "streaming"
+        self.held_up: EnsignError | None = None
+        """What to warn of while the source is not read for want of room."""
         self._replays = Replays(broker, pipeline, self.name)
         self._reads = connector.reads(config)
 
@@ -80,44 +89,66 @@ class Ingest(Part):
     def live(self, stop: threading.Event) -> None:
         """One life of the source: from the last durable position until stop, end or error."""
         self._context.take_letters()
+        self.held_up = None
         chain = Chain(self._transforms, self._context.dead_letter, waits)
         writer = self._broker.writer(self.pipeline)
         source: Source = self._connector.make(self._config, self._context)
+        patient = PatientWriter(writer, lambda error: self._wait_for_room(source, stop, error))
         try:
-            synced = self._broker.pipelines.position(self.pipeline)
-            source.open(synced)
-            self._stream(source, chain, writer, synced, stop)
+            self._synced = self._broker.pipelines.position(self.pipeline)
+            source.open(self._synced)
+            self._stream(source, chain, patient, stop)
         finally:
             source.close()
 
     def _stream(
-        self,
-        source: Source,
-        chain: Chain,
-        writer: Writer,
-        synced: Position | None,
-        stop: threading.Event,
+        self, source: Source, chain: Chain, writer: PatientWriter, stop: threading.Event
     ) -> None:
-        acked_at = read_at = time.monotonic()
+        self._acked_at = read_at = time.monotonic()
         while not stop.is_set():
             self._replay(chain, writer)
             batch = source.read(0.0 if self._replays.under_way else HEARTBEAT_S)
             self.give_topics()
             if batch is not None:
-                synced = self._append(writer, chain(batch), synced)
+                self._append(writer, chain(batch))
             self.went_well()
             now = time.monotonic()
-            if synced is not None and (batch is not None or now - acked_at >= HEARTBEAT_S):
-                source.ack(synced)  # I5: after the sync, and nowhere else
-                acked_at = now
+            if batch is not None or now - self._acked_at >= HEARTBEAT_S:
+                self._ack(source)
             if self._until_caught_up and source.caught_up() and not self._replays.under_way:
                 return
             if batch is not None and len(batch.body) < SMALL_BYTES:
                 stop.wait(max(0.0, read_at + SMALL_EVERY_S - now))
             read_at = time.monotonic()
 
-    def _append(self, writer: Writer, batch: Batch, synced: Position | None) -> Position | None:
-        """Make a batch durable; returns what may be acked then."""
+    def _ack(self, source: Source) -> None:
+        if self._synced is not None:
+            source.ack(self._synced)  # I5: after the sync, and nowhere else
+        self._acked_at = time.monotonic()
+
+    def _wait_for_room(self, source: Source, stop: threading.Event, error: EnsignError) -> bool:
+        """An append had no room: the source is not read meanwhile, and its server hears of us all
+        the same (I4, I8). Whether to try again."""
+        if self.held_up is None:
+            self._state = "snapshot" if self.progress.state == "snapshot" else "streaming"
+        self.held_up = not_read(error)
+        self.progress.failed("waiting", error)
+        waited_s = time.monotonic() - self._well_at
+        if self._wait_s is not None and waited_s > self._wait_s:
+            return False
+        if stop.wait(HEARTBEAT_S):
+            return False
+        self._ack(source)
+        return True
+
+    def went_well(self) -> None:
+        if self.held_up is not None:
+            self.held_up = None
+            self.progress.state = self._state
+        super().went_well()
+
+    def _append(self, writer: PatientWriter, batch: Batch) -> None:
+        """Make a batch durable, which may be acked then."""
         started = time.monotonic()
         parts = self._route(batch)
         letters = self._context.take_letters()
@@ -128,9 +159,10 @@ class Ingest(Part):
         position = None if held else batch.position
         writer.append(parts, position, batch.stage, batch.kept)
         self._observe(batch, time.monotonic() - started)
-        return synced if held else batch.position
+        if not held:
+            self._synced = batch.position
 
-    def _replay(self, chain: Chain, writer: Writer) -> None:
+    def _replay(self, chain: Chain, writer: PatientWriter) -> None:
         """Work on dead letters again that operators asked for. What is made of one is appended in
         the commit that is done with it: exactly once."""
         made: dict[Offset, list[tuple[str, Batch]]] = {}
@@ -153,7 +185,7 @@ class Ingest(Part):
         return parts
 
     def _append_again(
-        self, writer: Writer, made: dict[Offset, list[tuple[str, Batch]]]
+        self, writer: PatientWriter, made: dict[Offset, list[tuple[str, Batch]]]
     ) -> dict[Offset, EnsignError]:
         """Append what was made of letters; the errors of those that do not go into their topics,
         each of which is found by itself."""
@@ -183,8 +215,22 @@ class Ingest(Part):
             for schema, route in zip(batch.schemas, routes, strict=True)
         ]
         if len(set(topics)) == 1 and Op.REMOVED not in batch.ops:
-            return [(topics[0], batch)]
-        return list(remaining(batch, topics).items())
+            parts = [(topics[0], batch)]
+        else:
+            parts = list(remaining(batch, topics).items())
+        for topic, part in parts:
+            if len(part) and topic not in self._made:
+                self._make(topic)
+        return parts
+
+    def _make(self, topic: str) -> None:
+        """Give a topic that there is not yet the policy of its name."""
+        policy = self._policy_of(topic)
+        if policy is not None:
+            self._broker.create_topic(topic, policy)
+        if len(self._made) >= TOPICS_MAX:
+            self._made.clear()
+        self._made.add(topic)
 
     def _topic(self, schema: Schema) -> str:
         topic = self._topics.get(schema)

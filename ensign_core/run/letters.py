@@ -49,11 +49,14 @@ class Letter(NamedTuple):
         return builder.take(None)
 
 
-def letter_event(part: str, event: Change | bytes, error: EnsignError) -> Event:
+def letter_event(
+    part: str, event: Change | bytes, error: EnsignError, *, closed: bool = False
+) -> Event:
     """What a part of a pipeline sets aside, as the event that goes into the topic. What lies in a
-    topic is looked up there again; all else is kept whole."""
+    topic is looked up there again, and has no data here if that is ``closed``; all else is kept
+    whole."""
     metadata = {"part": part, "code": error.code, "error": error.sentence}
-    data = event if isinstance(event, bytes) else event.body
+    data = b"" if closed else event if isinstance(event, bytes) else event.body
     if isinstance(event, Change):
         metadata |= {"op": event.op.name.lower(), "schema": event.schema.name}
         if event.batch.topic:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ensign_core.broker import Broker, dead_letter_topic
+from ensign_core.broker import Broker, TopicPolicy, dead_letter_topic
 from ensign_core.change import Offset, Schema
 from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
@@ -40,7 +40,8 @@ class SinkPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A pipeline to run, as the config declares it. ``topic_of`` names the topic of a schema."""
+    """A pipeline to run, as the config declares it. ``topic_of`` names the topic of a schema,
+    ``policy_of`` gives the policy of a topic that the pipeline makes."""
 
     name: str
     connector: Connector[Any]
@@ -48,6 +49,7 @@ class Plan:
     topic_of: Callable[[Schema], str]
     sinks: Mapping[str, SinkPlan]
     transforms: Sequence[AnyTransform] = ()
+    policy_of: Callable[[str], TopicPolicy | None] = lambda _topic: None
 
 
 class Pipeline:
@@ -75,7 +77,8 @@ class Pipeline:
         self._warned: set[str] = set()
         self.source = Ingest(
             broker, plan.name, plan.connector, plan.config, plan.topic_of, plan.transforms,
-            until_caught_up=until_caught_up, wait_s=wait_s, observer=observer,
+            policy_of=plan.policy_of, until_caught_up=until_caught_up, wait_s=wait_s,
+            observer=observer,
         )  # fmt: skip
         self.sinks = [
             Egress(
@@ -102,6 +105,7 @@ class Pipeline:
         # the latency of a commit.
         gc.freeze()
         try:
+            self._broker.pipelines.give_sinks(self._plan.name, [s.group for s in self.sinks])
             # Before a sink that is seen for the first time asks for their ends.
             self.source.give_topics()
             threads = [
@@ -173,7 +177,7 @@ class Pipeline:
             "detail": None if final else progress.detail,
             "kept_bytes": progress.kept_bytes,
             "snapshot": progress.snapshot_dict(),
-            "warnings": [] if final else self._warnings(progress.warnings),
+            "warnings": [] if final else self._warnings(self._parts_warn()),
             "error": error.as_dict() if error else None,
         }
         if status == self._reported:
@@ -186,8 +190,13 @@ class Pipeline:
             return
         self._reported = status
 
+    def _parts_warn(self) -> list[EnsignError]:
+        held_up = self.source.held_up
+        found = [warning for part in self._parts() for warning in part.progress.warnings]
+        return found if held_up is None else [held_up, *found]
+
     def _warnings(self, warnings: Sequence[EnsignError]) -> list[dict[str, str]]:
-        """What the source warns of; a line when a warning appears, and one when it ends."""
+        """What the parts warn of; a line when a warning appears, and one when it ends."""
         now = {warning.code: warning for warning in warnings}
         for code in now.keys() - self._warned:
             _logger.warning(

@@ -16,6 +16,7 @@ WAIT = frozenset(
         "timeout",
         "throttled",
         "disk_full",
+        "disk_budget",  # what the project may take of the disk is used up
         "busy",
         "interrupted",  # what was under way is void, and begins again
     }

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from ensign_core.broker import Broker, TopicInfo, dead_letter_topic
+from ensign_core.change import Offset
 
 
 def statuses(broker: Broker, pipelines: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
@@ -37,8 +38,9 @@ def _status(
     for topic in topics:
         for sink in sinks if topic.name in mine else ():
             offset = topic.groups.get(f"{name}/{sink}", 0)
-            lag = topic.next_offset - offset
-            sinks[sink].append({"topic": topic.name, "offset": offset, "lag_events": lag})
+            sinks[sink].append(
+                {"topic": topic.name, "offset": offset, "lag_events": lag(topic, offset)}
+            )
     summed = [
         {
             "name": sink,
@@ -63,6 +65,12 @@ def _status(
         "error": left.get("error"),
         "sinks": summed,
     }
+
+
+def lag(topic: TopicInfo, offset: Offset) -> int:
+    """How far a group that stands at an offset is behind a topic's end: what was trimmed before it
+    came does not count."""
+    return max(0, topic.next_offset - max(offset, topic.first_offset))
 
 
 def _snapshot(left: dict[str, Any], held: bool) -> dict[str, Any] | None:

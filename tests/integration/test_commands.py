@@ -223,3 +223,35 @@ def test_the_key_may_be_in_the_environment(folder: Path, monkeypatch: pytest.Mon
     missing = run("read", "t", *broker)
     assert "key.missing" in missing.stderr
     assert "SHOP_KEY" in missing.stderr
+
+
+def test_a_project_is_backed_up_verified_and_restored(folder: Path) -> None:
+    assert run("publish", "t", "--path", "b", standard_input="one\ntwo\n").returncode == 0
+    made = run("backup", "k", "--path", "b", "--json")
+    assert (made.returncode, json.loads(made.stdout)[0]["events"]) == (0, 2)
+    assert "revoked later" in made.stderr
+    again = run("backup", "k", "--path", "b")
+    assert (again.returncode, again.stderr.split(":")[0]) == (1, "backup.exists")
+    for arguments in (("--path", "r", "--keys", "b.keys"), ("--config", "ensign.yaml")):
+        done = run("restore", "k", *arguments)
+        if "--config" in arguments:
+            assert (done.returncode, done.stderr.split(":")[0]) == (1, "key.missing")
+        else:
+            assert (done.returncode, "sink.ahead" in done.stderr) == (0, True)
+    assert run("restore", "k", "--path", "r", "--keys", "b.keys").stderr[:14] == "restore.exists"
+    assert run("restore", "k").returncode == 2
+    lines = run("read", "t", "--path", "r", "--keys", "b.keys").stdout.splitlines()
+    assert [json.loads(line)["after"]["data"] for line in lines] == ["one", "two"]
+    for where in (("--path", "b"), ("--path", "r", "--keys", "b.keys")):
+        found = run("verify", *where)
+        assert (found.returncode, found.stdout.split(":")[0]) == (0, "All is as it was written")
+    with Broker.open("b") as broker:
+        broker._engine.database.connection().execute("UPDATE bodies SET data = x'00'")
+    found = run("verify", "--path", "b", "--topic", "t", "--json")
+    assert found.returncode == 1
+    assert json.loads(found.stdout)[-1] == {
+        "code": "frame.damaged", "topic": "t", "first_offset": 0, "last_offset": 1,
+        "sentence": "A frame is too short.",
+    }  # fmt: skip
+    assert "frame.damaged\tt\t0..1" in run("verify", "--path", "b").stdout
+    assert run("verify", "--path", "b", "--topic", "u").stderr.startswith("topic.unknown")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,26 @@ from ensign_core.run import retry
 def broker(tmp_path: Path) -> Iterator[Broker]:
     with Broker.open(tmp_path / "b") as made:
         yield made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of the size that the test's parameter says, or of 2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={getattr(request, 'param', '2m')}",
+        "tmpfs",
+        str(disk),
+    ]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture

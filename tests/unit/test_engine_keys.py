@@ -141,6 +141,20 @@ def test_what_was_held_under_a_revoked_key_is_void_and_not_passed_over(
     assert offsets(engine) == [(0, 5)]
 
 
+def test_hashes_of_what_a_revoked_key_sealed_are_gone(engine: SqliteEngine) -> None:
+    engine.append([write(3)], {})
+    engine.keys.rotate([NEW])
+    engine.append([write(2, NEW.key_id)], {})
+    db = engine.database.connection()
+    db.executemany("INSERT INTO dedup VALUES (?, ?, ?)", [(t, bytes([o]), o) for t in (1, 2)
+                                                          for o in range(5)])  # fmt: skip
+    engine.keys.revoke(KEY)
+    left = [(1, 3), (1, 4), *((2, offset) for offset in range(5))]
+    assert sorted(db.execute("SELECT topic, offset FROM dedup")) == left
+    engine.delete_topic(TOPIC)
+    assert list(db.execute("SELECT DISTINCT topic FROM dedup")) == [(2,)]
+
+
 @pytest.mark.parametrize("seed", [28, 29, 30])
 def test_no_copy_of_a_key_is_left_where_pages_were_split_and_merged(
     tmp_path: Path, seed: int

@@ -71,7 +71,7 @@ def test_every_flipped_byte_is_told(vault: Vault, stored: Stored) -> None:
         **dict.fromkeys(range(4), "frame.damaged"),
         4: "frame.version_unknown",
         **dict.fromkeys(range(8, 24), "frame.damaged"),
-        **dict.fromkeys(range(40, 56), "key.missing"),
+        **dict.fromkeys(range(40, 56), "frame.damaged"),
         **dict.fromkeys(range(80, 84), "frame.damaged"),
     }
     for place in range(len(stored.frame)):

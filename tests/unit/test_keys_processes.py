@@ -255,8 +255,8 @@ def test_a_revocation_that_is_killed_is_done_or_not(
     fresh = Broker.open(tmp_path / "b")
     done = seam in ("wrapped", "VACUUM", "scrubbed")
     assert keys_of(fresh, "t")[0].state == ("revoked" if done else "active")
-    if done:
-        assert holders(tmp_path, stored.wrapped) == []
+    for part in (stored.wrapped[:20], stored.wrapped[-20:]) if done else ():
+        assert holders(tmp_path, part) == [], "not even before the rest is done"
     with fresh.reader(["t"]) as reader:
         if done:
             assert refused(reader.fetch) == "key.revoked"

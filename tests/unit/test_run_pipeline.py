@@ -200,8 +200,8 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set once a sink has found where it begins."""
     event, real = threading.Event(), Pipelines.reader
 
-    def pipeline_reader(*args: object) -> Reader:
-        reader = real(*args)  # type: ignore[arg-type] # passed on
+    def pipeline_reader(*args: object, **options: object) -> Reader:
+        reader = real(*args, **options)  # type: ignore[arg-type] # passed on
         event.set()
         return reader
 

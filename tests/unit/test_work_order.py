@@ -12,7 +12,7 @@ from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 from ensign_core.rows import encode, new_image
 from tests.unit.conftest import Clock
-from tests.unit.test_broker import events
+from tests.unit.test_broker import events, refused
 from tests.unit.test_work import floor, keyed, letters, texts
 
 
@@ -143,3 +143,34 @@ def test_a_frame_that_does_not_open_stops_what_comes_behind_it(broker: Broker) -
             with pytest.raises(EnsignError) as raised:
                 member.receive()
             assert raised.value.code == "frame.tampered"
+
+
+def test_a_member_gets_what_its_reader_may_read(broker: Broker, clock: Clock) -> None:
+    broker.publish("t", events(1, 2))
+    broker.grants.add("t", "ann")
+    for read in (broker.subscribe, broker.reader):
+        assert refused(read, ["t"], as_reader="bob") == "topic.not_granted"
+    assert refused(broker.processor, "p", ["t"], as_reader="bob") == "topic.not_granted"
+    assert refused(broker.work, "g", ["t"], as_reader="bob") == "topic.not_granted"
+    with broker.work("g", ["t"], as_reader="ann") as member:
+        (one,) = member.receive(1)
+        broker.grants.remove("t", "ann")
+
+        def receive_until_refused() -> None:
+            while True:
+                clock.step(21)
+                member.receive(1)
+
+        assert refused(receive_until_refused) == "topic.not_granted"
+        assert member.ack([one]) == [one]
+
+
+def test_a_group_that_is_forgotten_begins_anew(broker: Broker) -> None:
+    broker.publish("t", events(1, 2))
+    with broker.work("g", ["t"]) as member:
+        member.ack(member.receive(1))
+        assert texts(member.receive(1)) == ["2"]
+        broker.forget_group("g")
+        assert refused(member.receive) == "group.forgotten"
+        with broker.work("g", ["t"]) as again:
+            assert texts(again.receive()) == ["1", "2"]

@@ -1,0 +1,98 @@
+"""``ensign topics set``, ``archive``, ``unarchive``, ``trim`` and ``forget``: how long topics keep
+what they have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from ensign_core.cli.options import ConfigOption, JsonOption, KeysOption, PathOption, open_broker
+from ensign_core.cli.output import notice, show_json, table
+from ensign_core.cli.policy import (
+    CompactOption,
+    KeepAgeOption,
+    KeepBytesOption,
+    TombstonesOption,
+    TrimUnreadOption,
+    retention,
+)
+
+TopicArgument = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
+
+
+def set_topic(
+    topic: TopicArgument,
+    keep_age: KeepAgeOption = None,
+    keep_bytes: KeepBytesOption = None,
+    compact: CompactOption = None,
+    tombstones: TombstonesOption = None,
+    trim_unread: TrimUnreadOption = None,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Change how long a topic keeps its events; what is not given stays as it is."""
+    with open_broker(config, path, keys) as broker:
+        policy = broker.topic(topic).policy
+        kept = retention(policy.retention, keep_age, keep_bytes, compact, tombstones, trim_unread)
+        broker.set_policy(topic, replace(policy, retention=kept))
+
+
+def archive_topic(
+    topic: TopicArgument,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Let a topic take no more events; it can be read as before."""
+    with open_broker(config, path, keys) as broker:
+        broker.archive_topic(topic)
+
+
+def unarchive_topic(
+    topic: TopicArgument,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Let an archived topic take events again."""
+    with open_broker(config, path, keys) as broker:
+        broker.unarchive_topic(topic)
+
+
+def trim_topics(
+    topic: Annotated[
+        list[str] | None, typer.Argument(metavar="TOPIC", help="Only this topic; may be repeated.")
+    ] = None,
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Trim and compact topics now as their policies say; whoever writes does it now and then."""
+    with open_broker(config, path, keys) as broker:
+        kept = broker.keep(topic)
+    if as_json:
+        show_json([vars(one) for one in kept])
+    elif kept:
+        table(
+            ["topic", "trimmed", "compacted"],
+            [[one.topic, one.trimmed, one.compacted] for one in kept],
+        )
+    else:
+        notice("Nothing was to be trimmed or compacted.")
+
+
+def forget_group(
+    group: Annotated[
+        str, typer.Argument(metavar="GROUP", help="The group's name; a sink's is PIPELINE/SINK.")
+    ],
+    config: ConfigOption = None,
+    path: PathOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Forget where a group that is no more stands, so that topics need not keep events for it."""
+    with open_broker(config, path, keys) as broker:
+        broker.forget_group(group)

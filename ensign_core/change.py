@@ -58,8 +58,9 @@ class Op(IntEnum):
 
     MESSAGE has a row of a schema ``prefix, content``, EVENT one of `event_schema`. TRUNCATE, BEGIN,
     COMMIT and SCHEMA have an empty body: the event's schema is the table's, after the change.
-    REMOVED has an empty body: a transform or compaction took the event out, which keeps its place
-    in the batch, so that the offsets of the others stay. Readers and sinks pass over it.
+    REMOVED has an empty body: a transform or compaction took the event out, or a later one took its
+    place by its topic's policy. It keeps its place in the batch, so that the offsets of the others
+    stay. Readers and sinks pass over it.
     """
 
     SNAPSHOT = 0

@@ -13,15 +13,19 @@ from ulid import ULID
 
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
-from ensign_core.broker.events import Event, check_topic_name, event_batch
+from ensign_core.broker.committer import Committer
+from ensign_core.broker.events import Event
 from ensign_core.broker.grants import Grants
 from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
 from ensign_core.broker.keys import Keys
 from ensign_core.broker.large import Large
 from ensign_core.broker.large.publishing import Lifter
+from ensign_core.broker.names import check_topic_name, unknown_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy, check_policy
-from ensign_core.broker.reading import Reading, unknown_topic
+from ensign_core.broker.policy_change import set_policy
+from ensign_core.broker.publisher import Publisher
+from ensign_core.broker.reading import Reading
 from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
@@ -64,9 +68,10 @@ class Broker(Reading):
         keep_every_s: float = KEEP_EVERY_S,
     ) -> None:
         super().__init__(engine, vault)
-        self._publisher: Writer | None = None
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
+        self._committer = Committer(vault)
+        self._publisher = Publisher(vault, self._committer)
         self._keeping = Keeping(vault, vault.policy, keep_every_s)
         self.project = str(ULID.from_bytes(engine.meta()["project"]))
         """The id of the project."""
@@ -122,6 +127,8 @@ class Broker(Reading):
         return cls(engine, Vault(engine, ring, identity), notice, keep_every_s)
 
     def close(self) -> None:
+        """Commit what was sent to publish, and close."""
+        self._committer.close()
         self._keeping.close()
         self._engine.close()
 
@@ -178,11 +185,13 @@ class Broker(Reading):
         return made
 
     def set_policy(self, name: str, policy: TopicPolicy) -> None:
-        """Replace a topic's policy. ``topic.sealing_fixed`` if that would change its sealing,
-        ``topic.client_sealed`` for what needs to see inside such a topic."""
+        """Replace a topic's policy. Where that changes which events are duplicates, those that
+        there are are read first, so that later ones are compared with them too.
+        ``topic.sealing_fixed`` if it would change the sealing, ``topic.client_sealed`` for what
+        needs to see inside such a topic."""
         topic = self._find(name)
         check_policy(policy, self._vault.policy(topic))
-        self._engine.set_policy(topic.topic_id, self._box(topic.topic_id, policy))
+        set_policy(self._vault, topic, policy, self._box)
 
     def _box(self, topic_id: bytes, policy: TopicPolicy) -> bytes:
         with self._lock:
@@ -222,20 +231,27 @@ class Broker(Reading):
         self._keeping.start()
         return Writer(self._vault, pipeline)
 
+    def publisher(
+        self, session: bytes | str | None = None, *, create_topics: bool = True
+    ) -> Publisher:
+        """What publishes for any number of threads, with acks. In a ``session`` events are numbered
+        and a retry is stored once. Topics are made as needed, or, without ``create_topics``,
+        refused as ``topic.unknown``."""
+        self._keeping.start()
+        return Publisher(self._vault, self._committer, session, create_topics=create_topics)
+
     def publish(self, topic: str, events: Iterable[Event], large: Large | None = None) -> Offset:
-        """Append events to a topic, made if need be. Returns the last one's offset (that of the
-        topic's end less one if there were none) once they are on the disk. ``large`` says what
-        becomes of the data of events that are too large."""
-        check_topic_name(topic)
+        """Append events to a topic, made if need be, in one commit. Returns the last one's offset
+        (that of the topic's end less one if there were none; that of the event it repeats if the
+        topic's policy makes it a duplicate) once they are on the disk. ``large`` says what becomes
+        of the data of events that are too large. Raises ``event.too_large``, ``topic.archived`` and
+        the engine's errors: then none of them was stored."""
         if large is not None:
+            check_topic_name(topic)
             events = map(Lifter(large, topic, self.writer).event, events)
-        batch = event_batch(topic, events)
-        with self._lock:
-            if not len(batch):
-                return self.create_topic(topic).next_offset - 1
-            self._publisher = self._publisher or self.writer()
-            (first,) = self._publisher.append([(topic, batch)])
-        return first + len(batch) - 1
+        self._keeping.start()
+        offset = self._publisher.publish_all(topic, events)
+        return self.create_topic(topic).next_offset - 1 if offset is None else offset
 
     def publish_file(
         self, topic: str, file: BinaryIO, large: Large, event: Event = _EMPTY

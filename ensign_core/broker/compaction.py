@@ -57,6 +57,7 @@ class Pass:
         self._pause = pause
         self._keyed = Keyed()
         self._before = vault.engine.keeping.compacted(topic.topic_id)
+        self._compared = vault.policy(topic).deduplication.strategy != "none"
         self._end = topic.next_offset
         self._delete: Offset | None = None
         self._data_keys: list[tuple[Offset, bytes]] = []
@@ -155,6 +156,9 @@ class Pass:
             batch = self._opened(stored)
             if batch is None:
                 continue
+            if self._compared:
+                # Before: what is not there any more must not make a later event a duplicate.
+                self._vault.engine.publishing.forget(self._topic.topic_id, [*own])
             ops = bytearray(batch.ops)
             bodies: dict[int, bytes] = {}
             for offset in own:

@@ -11,10 +11,10 @@ from typing import Literal, Self
 from ensign_core.broker.events import (
     Event,
     Received,
-    check_topic_name,
     event_batch,
     received,
 )
+from ensign_core.broker.names import check_topic_name
 from ensign_core.broker.reader import Reader
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Batch, Offset

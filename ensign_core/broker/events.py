@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
+from operator import sub
 
 from ensign_core.broker.vault import now_us
 from ensign_core.change import (
@@ -24,9 +27,13 @@ from ensign_core.rows import split
 from ensign_core.rows.published import bodies
 
 EVENT_BYTES_MAX = 5_243_000
-"""What an event may take; larger ones are published with ``large=``."""
+"""What the data of an event may take; larger ones are published with ``large=``."""
 
-TOPIC_BYTES_MAX = 512
+ATTRIBUTES_BYTES_MAX = 1 << 20
+"""What all else of an event may take: key, metadata, mimetype and type."""
+
+_schema = lru_cache(1024)(event_schema)
+_OP = bytes((Op.EVENT,))
 
 
 @dataclass(frozen=True)
@@ -40,28 +47,44 @@ class Event:
     type: str | None = None
 
 
-def check_topic_name(name: str) -> None:
-    """Raise ``topic.name_invalid`` unless ``name`` may name a topic."""
-    legal = name.isascii() and all(c.isalnum() or c in "._-" for c in name)
-    if not name or len(name) > TOPIC_BYTES_MAX or not legal:
-        raise EnsignError(
-            "topic.name_invalid",
-            "A topic's name is 1 to 512 letters, digits, dots, underscores and hyphens.",
-            "Choose another name.",
-        )
+def checked_bodies(events: Sequence[Event]) -> tuple[bytes, array[int]]:
+    """Events as they lie in a batch, and where each ends; ``event.too_large`` for what may not be
+    published."""
+    body, ends = bodies(events, _metadata)
+    sizes = list(map(sub, ends, chain((0,), ends)))
+    if sizes and max(sizes) > ATTRIBUTES_BYTES_MAX:
+        for event, size in zip(events, sizes, strict=True):
+            _check_size(len(event.data), size)
+    return body, ends
+
+
+def _check_size(data_bytes: int, size: int) -> None:
+    for what, found, most in (
+        ("The data of an event", data_bytes, EVENT_BYTES_MAX),
+        ("All but the data of an event", size - data_bytes, ATTRIBUTES_BYTES_MAX),
+    ):
+        if found > most:
+            raise EnsignError(
+                "event.too_large",
+                f"{what} has {found} bytes; {most} are the most.",
+                "Publish it as a large event, in parts or by a claim check.",
+            )
+
+
+def body_batch(topic: str, body: bytes, ends: array[int], committed_us: int) -> Batch:
+    """Bodies of events in one piece as a batch of the fixed event schema."""
+    count = len(ends)
+    if not count:
+        return Batch()
+    return Batch(
+        _OP * count, array("H", bytes(2 * count)), ends, body,
+        [Run(0, 0, Tx(None, "", committed_us))], [_schema(topic)],
+    )  # fmt: skip
 
 
 def event_batch(topic: str, events: Iterable[Event]) -> Batch:
-    """Events as a batch of the fixed event schema, committed now."""
-    body, ends = bodies(events, _metadata)
-    if not ends:
-        return Batch()
-    count = len(ends)
-    runs = [Run(0, 0, Tx(None, "", now_us()))]
-    return Batch(
-        bytes((Op.EVENT,)) * count, array("H", bytes(2 * count)), ends, body, runs,
-        [event_schema(topic)],
-    )  # fmt: skip
+    """Events of any size as a batch of the fixed event schema, committed now."""
+    return body_batch(topic, *bodies(events, _metadata), now_us())
 
 
 def _metadata(metadata: Mapping[str, str]) -> str:
@@ -85,13 +108,12 @@ def received(batch: Batch) -> Iterator[Received]:
     for change in batch:
         if change.op is Op.REMOVED:
             continue
-        event = published(change) if change.op is Op.EVENT else None
+        event = _event(change) if change.op is Op.EVENT else None
         committed_us = change.tx.committed_at if change.tx else None
         yield Received(batch.topic, change.offset, committed_us, event, change)
 
 
-def published(change: Change) -> Event:
-    """An event as it was published."""
+def _event(change: Change) -> Event:
     kinds, values = split(change.body[1:])
     columns = change.schema.columns
     found = {

@@ -30,12 +30,29 @@ class Deduplication:
     """Which published events are duplicates of one that the topic has: ``strict`` (data, metadata,
     mimetype and type are equal), ``datagram`` (data), ``key_grouped`` (data, and the metadata of
     ``keys``), ``unique_key`` (the metadata of ``keys``), ``unique_field`` (the ``fields`` of JSON
-    data). ``keep`` says which of the two stays."""
+    data, compared by value; ``a.b`` is the field b of the object a). ``keep`` says which of the two
+    stays.
+
+    What is missing is null, but an event that has none of the keys or fields, or no JSON, is a
+    duplicate of nothing. Only what is published counts: changes that pipelines capture are never
+    duplicates. Raises ``policy.invalid``."""
 
     strategy: Strategy = "none"
     keys: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     keep: Literal["earliest", "latest"] = "earliest"
+
+    def __post_init__(self) -> None:
+        for what, names, strategies in (
+            ("keys", self.keys, ("key_grouped", "unique_key")),
+            ("fields", self.fields, ("unique_field",)),
+        ):
+            if bool(names) != (self.strategy in strategies):
+                raise EnsignError(
+                    "policy.invalid",
+                    f"The deduplication {self.strategy} has {'no' if names else 'to have'} {what}.",
+                    f"Give {what} with {' or '.join(strategies)}, and with nothing else.",
+                )
 
 
 @dataclass(frozen=True)

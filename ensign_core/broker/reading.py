@@ -11,6 +11,7 @@ from ensign_core.broker.delivery import Processor, Promise, Subscription
 from ensign_core.broker.events import Received
 from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Store
 from ensign_core.broker.letters import Lookup
+from ensign_core.broker.names import unknown_topic
 from ensign_core.broker.reader import Reader, Start, Starts
 from ensign_core.broker.vault import Vault
 from ensign_core.broker.work import WorkMember, WorkOptions
@@ -18,7 +19,6 @@ from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
 from ensign_core.engine import Topic
 from ensign_core.engine.sqlite import SqliteEngine
-from ensign_core.errors import EnsignError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -190,9 +190,3 @@ class Reading(ABC):
 
     def _access(self, as_reader: str | None) -> Access:
         return Access(self._vault, as_reader, self.audit)
-
-
-def unknown_topic(name: str) -> EnsignError:
-    return EnsignError(
-        "topic.unknown", f"There is no topic {name!r}.", "List the topics with: ensign topics list"
-    )

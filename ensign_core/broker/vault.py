@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, chain
 from typing import TypeVar
 
 from ulid import ULID
@@ -13,7 +16,7 @@ from ulid import ULID
 from ensign_core import frame
 from ensign_core.broker.client_keys import ClientKeys
 from ensign_core.broker.policy import TopicPolicy
-from ensign_core.change import Batch, Column, Offset, Schema
+from ensign_core.change import Batch, Column, Offset, Op, Schema
 from ensign_core.crypto import PROJECT, DataKey, Identity, KeyProvider, KeyRing, Opener, Sealer
 from ensign_core.crypto.keyring import revoked
 from ensign_core.engine import Engine, StaleKekError, Stored, Topic
@@ -93,6 +96,10 @@ class Vault:
             if order is not None:
                 order.check(header, stored.offset)
         batch.topic = topic
+        if stored.superseded:
+            last = stored.offset + stored.events - 1
+            gone = self.engine.publishing.superseded(stored.topic_id, stored.offset, last)
+            return _without(batch, gone) if gone else batch
         return batch
 
     def check_header(self, stored: Stored, topic: str) -> None:
@@ -216,6 +223,21 @@ class Vault:
         if len(self._schemas) + len(schemas) > SCHEMAS_MAX:
             self._schemas.clear()
         self._schemas.update((schema.id, schema) for schema in schemas)
+
+
+def _without(batch: Batch, offsets: Sequence[Offset]) -> Batch:
+    """A batch with events taken out, which keep their places."""
+    ops = bytearray(batch.ops)
+    for offset in offsets:
+        ops[offset - batch.offset] = Op.REMOVED
+    removed = int(Op.REMOVED)
+    starts = chain((0,), batch.ends)
+    bodies = [
+        b"" if op == removed else batch.body[start:end]
+        for op, start, end in zip(ops, starts, batch.ends, strict=False)
+    ]
+    ends = array("I", accumulate(map(len, bodies)))
+    return replace(batch, ops=bytes(ops), ends=ends, body=b"".join(bodies))
 
 
 def _parse(stored: Stored) -> tuple[frame.Header, bytes, bytes]:

@@ -12,10 +12,15 @@ from ensign_core.cli.options import ConfigOption, JsonOption, KeysOption, PathOp
 from ensign_core.cli.output import notice, show_json, table
 from ensign_core.cli.policy import (
     CompactOption,
+    FieldsOption,
     KeepAgeOption,
     KeepBytesOption,
+    KeepOption,
+    NamesOption,
+    StrategyOption,
     TombstonesOption,
     TrimUnreadOption,
+    deduplication,
     retention,
 )
 
@@ -29,15 +34,20 @@ def set_topic(
     compact: CompactOption = None,
     tombstones: TombstonesOption = None,
     trim_unread: TrimUnreadOption = None,
+    dedup: StrategyOption = None,
+    dedup_keys: NamesOption = None,
+    dedup_fields: FieldsOption = None,
+    dedup_keep: KeepOption = None,
     config: ConfigOption = None,
     path: PathOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Change how long a topic keeps its events; what is not given stays as it is."""
+    """Change what a topic keeps, and which events are duplicates; what is not given stays."""
     with open_broker(config, path, keys) as broker:
         policy = broker.topic(topic).policy
         kept = retention(policy.retention, keep_age, keep_bytes, compact, tombstones, trim_unread)
-        broker.set_policy(topic, replace(policy, retention=kept))
+        compared = deduplication(policy.deduplication, dedup, dedup_keys, dedup_fields, dedup_keep)
+        broker.set_policy(topic, replace(policy, retention=kept, deduplication=compared))
 
 
 def archive_topic(

@@ -88,13 +88,13 @@ def _conflict(sentence: str) -> EnsignError:
 
 def publish(
     broker: Broker, topic: str, path: Path, large: Large | None, mimetype: str | None
-) -> Offset:
-    """Publish a file as one event; its offset."""
+) -> tuple[Offset, bool]:
+    """Publish a file as one event; its offset, and whether it is a duplicate."""
     event = Event(b"", mimetype=mimetype)
     try:
         with path.open("rb") as file:
             if large is not None:
-                return broker.publish_file(topic, file, large, event)
+                return broker.publish_file(topic, file, large, event), False
             data = file.read(EVENT_BYTES_MAX + 1)
     except OSError as error:
         if error.filename is None:
@@ -110,7 +110,8 @@ def publish(
             f"The file {path} has more than the {EVENT_BYTES_MAX} bytes that an event may have.",
             "Publish it with --chunked, or with --claim-check and a store.",
         )
-    return broker.publish(topic, [Event(data, mimetype=mimetype)])
+    ack = broker.publisher().publish(topic, Event(data, mimetype=mimetype))
+    return ack.offset, ack.duplicate
 
 
 def save(

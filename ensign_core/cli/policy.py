@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ensign_core.broker import Retention, TopicPolicy
+from ensign_core.broker import Deduplication, Retention, TopicPolicy
+from ensign_core.broker.policy import Strategy
 from ensign_core.config import KeepConfig
 from ensign_core.config.quantities import seconds_of, size_of
 from ensign_core.errors import EnsignError
@@ -42,6 +43,24 @@ TombstonesOption = Annotated[
 TrimUnreadOption = Annotated[
     bool | None,
     typer.Option("--trim-unread/--no-trim-unread", help="Trim also what groups have not read."),
+]
+
+Keep = Literal["earliest", "latest"]
+
+StrategyOption = Annotated[
+    Strategy | None,
+    typer.Option("--dedup", help="Which published events are duplicates of earlier ones."),
+]
+NamesOption = Annotated[
+    list[str] | None,
+    typer.Option("--dedup-key", metavar="KEY", help="A key of the metadata that is compared."),
+]
+FieldsOption = Annotated[
+    list[str] | None,
+    typer.Option("--dedup-field", metavar="FIELD", help="A field of JSON data; a.b is one below."),
+]
+KeepOption = Annotated[
+    Keep | None, typer.Option("--dedup-keep", help="Which of two equal events stays.")
 ]
 
 T = TypeVar("T", int, float)
@@ -86,6 +105,25 @@ def _not_read(option: str, example: str) -> EnsignError:
     return EnsignError(
         "usage.quantity", f"{option} is not a quantity that is known.", f"Write it as {example}."
     )
+
+
+def deduplication(
+    before: Deduplication,
+    strategy: Strategy | None,
+    keys: Sequence[str] | None,
+    fields: Sequence[str] | None,
+    keep: Keep | None,
+) -> Deduplication:
+    """A deduplication with what was given of these options; names come with a strategy."""
+    if strategy is None and (keys or fields):
+        raise EnsignError(
+            "usage.conflict",
+            "--dedup-key and --dedup-field were given without --dedup.",
+            "Say with --dedup how events are compared.",
+        )
+    if strategy is not None:
+        before = Deduplication(strategy, tuple(keys or ()), tuple(fields or ()))
+    return replace(before, keep=keep or before.keep)
 
 
 def policy_of(configured: Mapping[str, KeepConfig], topic: str) -> TopicPolicy | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 import typer
 
-from ensign_core.broker import Broker, Event, Reader, Retention, TopicInfo, TopicPolicy
+from ensign_core.broker import Deduplication, Reader, Retention, TopicInfo, TopicPolicy
 from ensign_core.change import Batch, Op
 from ensign_core.cli import keeping, large
 from ensign_core.cli.keeping import TopicArgument
@@ -26,14 +24,20 @@ from ensign_core.cli.options import (
 from ensign_core.cli.output import notice, out, show_json, table
 from ensign_core.cli.policy import (
     CompactOption,
+    FieldsOption,
     KeepAgeOption,
     KeepBytesOption,
+    KeepOption,
+    NamesOption,
+    StrategyOption,
     TombstonesOption,
     TrimUnreadOption,
+    deduplication,
     policy_dict,
     policy_text,
     retention,
 )
+from ensign_core.cli.publishing import publish_lines, show_acked
 from ensign_core.errors import EnsignError
 from ensign_core.formats import FORMATS, Formatter, formatter
 from ensign_core.run.status import lag
@@ -44,7 +48,6 @@ app.command("archive")(keeping.archive_topic)
 app.command("unarchive")(keeping.unarchive_topic)
 app.command("trim")(keeping.trim_topics)
 app.command("forget")(keeping.forget_group)
-READ_BYTES = 1 << 20
 
 
 def as_dict(topic: TopicInfo) -> dict[str, Any]:
@@ -144,6 +147,10 @@ def create_topic(
     compact: CompactOption = None,
     tombstones: TombstonesOption = None,
     trim_unread: TrimUnreadOption = None,
+    dedup: StrategyOption = None,
+    dedup_keys: NamesOption = None,
+    dedup_fields: FieldsOption = None,
+    dedup_keep: KeepOption = None,
     sealing: Annotated[
         Literal["server", "client"] | None,
         typer.Option(
@@ -159,10 +166,11 @@ def create_topic(
     """Make an empty topic, which keeps its events for ever unless you say otherwise; one that
     exists stays as it is."""
     kept = retention(Retention(), keep_age, keep_bytes, compact, tombstones, trim_unread)
+    compared = deduplication(Deduplication(), dedup, dedup_keys, dedup_fields, dedup_keep)
     with open_broker(config, path, keys, create=True) as broker:
-        chosen = sealing is not None or kept != Retention()
-        policy = TopicPolicy(kept, sealing=sealing or "server") if chosen else None
-        broker.create_topic(topic, policy)
+        policy = TopicPolicy(kept, compared, sealing or "server")
+        chosen = sealing is not None or policy != TopicPolicy()
+        broker.create_topic(topic, policy if chosen else None)
 
 
 @app.command("delete")
@@ -256,30 +264,6 @@ def _first(batch: Batch, most: int) -> Batch:
     return batch.part(0, next(islice(there, most, None)))
 
 
-def _publish(broker: Broker, topic: str, lines: list[bytes], key: str | None) -> int:
-    """Publish what a chunk of standard input held; the last offset."""
-    return broker.publish(topic, [_event(text, key) for text in lines])
-
-
-def _event(text: bytes, key: str | None) -> Event:
-    try:
-        value = json.loads(text)
-        mimetype = "application/json"
-    except ValueError:
-        value, mimetype = None, "text/plain"
-    if key is None:
-        return Event(text, mimetype=mimetype)
-    if not isinstance(value, dict) or key not in value:
-        raise EnsignError(
-            "publish.key_missing",
-            f"A line is not a JSON object with the field {key!r}; its batch was not published.",
-            "Mend it and publish again from the line behind those that were acked.",
-        )
-    field = value[key]
-    encoded = field if isinstance(field, str) else json.dumps(field)
-    return Event(text, key=encoded.encode(), mimetype=mimetype)
-
-
 def publish(
     topic: TopicArgument,
     key: Annotated[
@@ -296,34 +280,10 @@ def publish(
 ) -> None:
     """Publish each line of standard input as an event, or one file; says when a batch is synced."""
     how = large.how(file, chunked, claim_check, mimetype, key)
-    acked = 0
     with open_broker(config, path, keys, create=True) as broker:
         broker.create_topic(topic)
         if file is not None:
-            _show_acked(1, large.publish(broker, topic, file, how, mimetype), as_json)
-            return
-        rest = b""
-        while True:
-            chunk = os.read(sys.stdin.fileno(), READ_BYTES)
-            whole, newline, rest_now = (rest + chunk).rpartition(b"\n")
-            if not chunk:
-                whole, rest_now = rest, b""
-            lines = [text for text in whole.split(b"\n") if text.strip()]
-            if newline or not chunk:
-                rest = rest_now
-            else:
-                rest += chunk
-            if lines:
-                last = _publish(broker, topic, lines, key)
-                acked += len(lines)
-                _show_acked(acked, last, as_json)
-            if not chunk:
-                return
-
-
-def _show_acked(acked: int, last: int, as_json: bool) -> None:
-    if as_json:
-        show_json({"acked": acked, "last_offset": last})
-    else:
-        out.print(f"acked {acked}, last offset {last}")
-    sys.stdout.flush()
+            offset, duplicate = large.publish(broker, topic, file, how, mimetype)
+            show_acked(1, offset, int(duplicate), as_json=as_json)
+        else:
+            publish_lines(broker.publisher(), topic, sys.stdin.fileno(), key, as_json=as_json)

@@ -12,7 +12,7 @@ from ensign_core.crypto.providers import (
     RotatingProvider,
     default_key_file,
 )
-from ensign_core.crypto.seal import Opener, Sealer
+from ensign_core.crypto.seal import Opener, Sealer, forked
 from ensign_core.crypto.stream import open_stream, seal_stream
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "RotatingProvider",
     "Sealer",
     "default_key_file",
+    "forked",
     "open_stream",
     "parse_public",
     "public_text",

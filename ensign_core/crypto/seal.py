@@ -46,11 +46,7 @@ class Sealer:
         """Seal under the current `counter` and step it; ``aad`` must name session and counter.
         ``broker.forked`` in a fork of the process: two would seal under one nonce."""
         if os.getpid() != self._process:
-            raise EnsignError(
-                "broker.forked",
-                "A broker that was opened before a fork is used after it.",
-                "Open the broker in each process by itself, after the fork.",
-            )
+            raise forked()
         nonce = _nonce(self.counter)
         self.counter += 1
         return self._aead.encrypt(nonce, plain, aad)
@@ -88,6 +84,14 @@ class Opener:
         session, counter = _prefix.unpack_from(box)
         prefix = box[: _prefix.size]
         return self.open(session, counter, box[_prefix.size :], aad + prefix)
+
+
+def forked() -> EnsignError:
+    return EnsignError(
+        "broker.forked",
+        "A broker that was opened before a fork is used after it.",
+        "Open the broker in each process by itself, after the fork.",
+    )
 
 
 def tampered() -> EnsignError:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
+from ensign_core.engine.claims import Claims, Publishing
 from ensign_core.engine.work import Deliveries, Finished
 
 Sealed = bytes
@@ -60,6 +61,8 @@ class Stored:
     events: int
     frame: bytes
     key_id: bytes
+    superseded: int = 0
+    """How many events of its topic are superseded."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class Beside:
 
     finished: Finished | None = None
     """Deliveries that are done with then: ``delivery.expired`` if a lease was lost by then."""
+    claims: Sequence[Claims] = ()
+    """What published events are known by; raises ClaimedError if it does not hold any more."""
 
 
 class StaleWriteError(Exception):
@@ -402,6 +407,7 @@ class Engine(Protocol):
     grants: Grants
     letters: Letters
     deliveries: Deliveries
+    publishing: Publishing
     inspection: Inspection
     keeping: Keeping
 

@@ -114,17 +114,21 @@ def _topics(db: apsw.Connection, ids: dict[str, bytes], epoch: Epoch | None) -> 
         if topic_id != ids[name]:
             raise StaleWriteError
         if state != "ready":
-            raise EnsignError(
-                "topic.archived",
-                f"The topic {name} is archived and takes no more events.",
-                "Write to another topic.",
-            )
+            raise archived(name)
         topics[name] = _Topic(number, next_offset, high_us)
         if not known and pipeline is not None:
             fresh.append((pipeline, number))
     if fresh:
         db.executemany("INSERT INTO pipeline_topics VALUES (?, ?)", fresh)
     return topics
+
+
+def archived(topic: str) -> EnsignError:
+    return EnsignError(
+        "topic.archived",
+        f"The topic {topic} is archived and takes no more events.",
+        "Write to another topic.",
+    )
 
 
 def _find(
@@ -227,9 +231,11 @@ def delete(db: apsw.Connection, topic: int) -> None:
     for table in ("frames", "held"):
         db.execute(f"DELETE FROM bodies WHERE id IN (SELECT body FROM {table} WHERE topic = ?)",  # noqa: S608
                    (topic,))  # fmt: skip
+    db.execute("DELETE FROM sequences WHERE producer IN (SELECT id FROM producers WHERE topic = ?)",
+               (topic,))  # fmt: skip
     for table in (
         "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "dedup",
-        "compactions", "work_fronts", "deliveries",
+        "compactions", "producers", "superseded", "work_fronts", "deliveries",
     ):  # fmt: skip
         db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
     db.execute("DELETE FROM topics WHERE id = ?", (topic,))

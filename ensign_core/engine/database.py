@@ -44,6 +44,12 @@ class Database:
         return db
 
     @contextlib.contextmanager
+    def reading(self) -> Iterator[apsw.Connection]:
+        """This thread's connection, for queries that belong together."""
+        with classified(self.path):
+            yield self.connection()
+
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
         """A transaction that writes, rolled back by any exception."""
         db = self.connection()

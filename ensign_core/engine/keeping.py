@@ -18,7 +18,7 @@ TRIM_FRAMES_MAX = 256
 TRIM_BYTES_MAX = 16 << 20
 """Frames, and bytes of them, that end a transaction of `KeepingStore.trim`."""
 
-BY_OFFSET = ("dropped", "replays")
+BY_OFFSET = ("dropped", "replays", "dedup", "superseded")
 """Tables about single events: rows before a topic's first offset go with the events."""
 
 _HOLDER = ".keeping"

@@ -32,9 +32,11 @@ from ensign_core.engine import (
     deliveries,
     groups,
     letters,
+    publishing,
 )
 from ensign_core.engine.append import check_epoch, delete, keep, release, write_all
 from ensign_core.engine.budget import DiskBudget, Room
+from ensign_core.engine.claims import Publishing
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
 from ensign_core.engine.deliveries import DeliveryStore
@@ -45,6 +47,7 @@ from ensign_core.engine.keeping import KeepingStore
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
+from ensign_core.engine.publishing import PublishingStore
 from ensign_core.engine.wake import FifoBell, ring
 from ensign_core.engine.work import Deliveries
 
@@ -64,6 +67,7 @@ class SqliteEngine:
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
         self.deliveries: Deliveries = DeliveryStore(self.database)
+        self.publishing: Publishing = PublishingStore(self.database)
         self.inspection: Inspection = Inspector(self.database)
         self.keeping: Keeping = KeepingStore(self.database)
 
@@ -131,6 +135,8 @@ class SqliteEngine:
         with self.database.transaction() as db:
             if epoch is not None:
                 check_epoch(db, epoch)
+            claims = beside.claims if beside is not None else ()
+            publishing.check(db, claims)
             if writes and self._room is not None:
                 self._room.take(db, [len(write.frame) for write in writes])
             db.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)",
@@ -145,6 +151,7 @@ class SqliteEngine:
                 keep(db, epoch.pipeline, kept)
             if beside is not None:
                 _commit_beside(db, beside)
+            publishing.remember(db, claims, offsets)
         if stage is Stage.RELEASE or (writes and stage is not Stage.HOLD):
             ring(self.path / "wake")
         return offsets
@@ -182,7 +189,7 @@ class SqliteEngine:
             # By `+` no index of topics is used: in another order than asked for, all frames that
             # are left would be sorted at each call, with their bodies.
             cursor = self.database.connection().execute(
-                "SELECT seq, ulid, base, frames.events, data, key_id FROM frames "  # noqa: S608
+                "SELECT seq, ulid, base, frames.events, data, key_id, superseded FROM frames "  # noqa: S608
                 "CROSS JOIN topics ON topics.id = topic CROSS JOIN bodies ON bodies.id = body "
                 f"WHERE seq > ? AND +topic IN (SELECT id FROM topics WHERE ulid IN ({marks})) "
                 "ORDER BY seq LIMIT ?",

@@ -18,6 +18,11 @@ is the last time by the clock that was seen, so that one set back is noticed.
 ``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
 and how often a key was revoked, which tells holders of keys that they look again.
 
+``producers`` are sessions that number what they publish, by a keyed hash of their name, and
+``sequences`` their newest numbers, as runs with the offset of the first. Hashes in ``dedup`` lie
+behind a mark of the policy that they are of; ``superseded`` are events that a later one took the
+place of, ``topics.superseded`` how many ever were.
+
 Grants lie with the keys, since a commit over both databases may reach one of them only when the
 machine stops in its midst. A grant that was taken away stays as a row that is not ``granted``: its
 topic does not become everybody's again. ``reader_keys`` are data keys of client-sealed topics, each
@@ -32,6 +37,7 @@ COLUMNS = {
         "content_bytes": "INTEGER NOT NULL DEFAULT 0",
         "duplicates": "INTEGER NOT NULL DEFAULT 0",
         "policy": "BLOB",
+        "superseded": "INTEGER NOT NULL DEFAULT 0",
         "trimmed": "INTEGER NOT NULL DEFAULT 0",
     },
     "frames": {
@@ -55,6 +61,7 @@ CREATE TABLE IF NOT EXISTS topics (
     content_bytes INTEGER NOT NULL DEFAULT 0,
     duplicates INTEGER NOT NULL DEFAULT 0,
     policy BLOB,
+    superseded INTEGER NOT NULL DEFAULT 0,
     trimmed INTEGER NOT NULL DEFAULT 0,
     next_offset INTEGER NOT NULL DEFAULT 0,
     high_us INTEGER NOT NULL DEFAULT -9223372036854775808
@@ -155,6 +162,31 @@ CREATE TABLE IF NOT EXISTS deliveries (
 CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (work, due_us) WHERE due_us IS NOT NULL;
 CREATE INDEX IF NOT EXISTS deliveries_key ON deliveries (work, topic, key, offset)
     WHERE key IS NOT NULL;
+CREATE TABLE IF NOT EXISTS producers (
+    id INTEGER PRIMARY KEY,
+    topic INTEGER NOT NULL,
+    session BLOB NOT NULL,
+    newest INTEGER NOT NULL DEFAULT -1,
+    forgotten INTEGER NOT NULL DEFAULT -1,
+    runs INTEGER NOT NULL DEFAULT 0,
+    seen_us INTEGER NOT NULL,
+    UNIQUE (topic, session)
+) STRICT;
+CREATE INDEX IF NOT EXISTS producers_seen ON producers (topic, seen_us);
+CREATE TABLE IF NOT EXISTS sequences (
+    producer INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    PRIMARY KEY (producer, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dedup (
+    topic INTEGER NOT NULL, hash BLOB NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS dedup_by_offset ON dedup (topic, offset);
+CREATE TABLE IF NOT EXISTS superseded (
+    topic INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (topic, offset)
+) STRICT, WITHOUT ROWID;
 """
 
 KEYS = """

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ensign_core.broker import Broker, Reader, dead_letter_topic
+from ensign_core.broker import Broker, Reader, Writer, dead_letter_topic
+from ensign_core.broker.events import event_batch
 from ensign_core.change import Batch, Offset, Op
 from ensign_core.config.transforms import AnyTransform
 from ensign_core.errors import EnsignError
@@ -61,6 +62,7 @@ class Egress(Part):
         self._until = until
         self._context = RunContext(pipeline, sink, self.progress, broker)
         self._reader: Reader | None = None
+        self._writer: Writer | None = None
         self._replays = Replays(broker, pipeline, sink)
         self._singly = False
         self._uncommitted: set[Place] = set()
@@ -158,8 +160,10 @@ class Egress(Part):
         """Make letters durable; what a sink sets aside again, since it was not committed, once."""
         fresh = [letter for letter in letters if letter.place not in self._uncommitted]
         if fresh:
+            # Not published: what a source can capture may be larger than what may be published.
+            self._writer = self._writer or self._broker.writer()
             topic = dead_letter_topic(self.pipeline)
-            self._broker.publish(topic, [letter.event for letter in fresh])
+            self._writer.append([(topic, event_batch(topic, [one.event for one in fresh]))])
             self._uncommitted.update(letter.place for letter in fresh if letter.place)
 
     def _replay(self, sink: Sink, chain: Chain) -> None:

@@ -30,7 +30,7 @@ SCHEMAS = [
 ]
 KEYLESS = Schema("public.log", (NAMES[0], ("table", "log")), (NOTE,))
 
-HISTORIES = 400
+HISTORIES = 150
 STEPS_MAX = 60
 WEIGHTS = {
     "put": 3, "update": 6, "full": 2, "rekey": 4, "delete": 2, "event": 2, "truncate": 0.3,

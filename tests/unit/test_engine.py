@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -133,8 +134,8 @@ def test_a_damaged_page_is_told(folder: Path, engine: SqliteEngine) -> None:
     with (folder / "ensign.db").open("r+b") as file:
         file.seek(8192)
         file.write(b"\xff" * (size - 8192))
-    with pytest.raises(EnsignError) as raised:
-        SqliteEngine(folder).append([write()], {})
+    with pytest.raises(EnsignError) as raised, closing(SqliteEngine(folder)) as again:
+        again.append([write()], {})
     assert raised.value.code == "engine.damaged"
 
 

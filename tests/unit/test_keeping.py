@@ -272,9 +272,8 @@ def test_parts_of_large_events_go_with_their_claim(broker: Broker) -> None:
 
 
 def test_client_sealed_topics_are_not_compacted(broker: Broker) -> None:
-    sealed = TopicPolicy(Retention(compact=True), sealing="client")
     with pytest.raises(EnsignError, match=r"^topic\.client_sealed"):
-        broker.create_topic("t", sealed)
+        TopicPolicy(Retention(compact=True), sealing="client")
     broker.create_topic("t")
     with pytest.raises(EnsignError, match=r"^topic\.sealing_fixed"):
         broker.set_policy("t", TopicPolicy(sealing="client"))

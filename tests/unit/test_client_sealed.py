@@ -209,7 +209,8 @@ def test_deleting_a_topic_leaves_no_grants_and_no_keys(broker: Broker, readers: 
     "policy",
     [
         {"retention": Retention(compact=True)},
-        *({"deduplication": Deduplication(name)} for name in ("strict", "unique_key")),
+        {"deduplication": Deduplication("strict")},
+        {"deduplication": Deduplication("unique_key", ("id",))},
     ],
 )
 def test_what_must_see_inside_is_refused(policy: dict[str, object]) -> None:

@@ -65,6 +65,7 @@ def test_published_lines_are_read_again(folder: Path) -> None:
     assert [json.loads(line) for line in done.stdout.splitlines()][-1] == {
         "acked": 3,
         "last_offset": 2,
+        "duplicates": 0,
     }
     assert "b.keys" in done.stderr
     assert run("read", "notes", "--path", "b", "--format", "raw").stdout == '{"a": 1}\ntext\n{\n'

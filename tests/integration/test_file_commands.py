@@ -42,7 +42,7 @@ def test_a_file_is_one_event(folder: Path, way: list[str]) -> None:
         assert (done.returncode, code(done)) == (1, "event.too_large")
         (folder / "file").write_bytes(data := b"small")
         done = run("publish", "files", "--file", "file", "--json")
-        assert json.loads(done.stdout) == {"acked": 1, "last_offset": 0}
+        assert json.loads(done.stdout) == {"acked": 1, "last_offset": 0, "duplicates": 0}
     run("publish", "files", standard_input="line\n")
     done = run("read", "files", "--save", "saved", "--store", "store")
     assert done.returncode == 0

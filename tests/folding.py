@@ -80,11 +80,3 @@ def changes(broker: Broker, topic: str, start: Offset = 0) -> Iterator[Change]:
         while batches := reader.fetch():
             for batch in batches:
                 yield from (change for change in batch if change.op is not Op.REMOVED)
-
-
-def rotate(broker: Broker, topic: str) -> None:
-    """Let the next append to a topic use another data key."""
-    engine = broker._engine
-    with engine.database.transaction() as db:
-        db.execute("UPDATE keys.data_keys SET state = 'retired' WHERE topic = ?",
-                   (engine.topic_ids([topic])[topic],))  # fmt: skip

@@ -21,8 +21,9 @@ from ensign_core.broker.fold import Fold
 from ensign_core.broker.keyed import Does, Effect, Keyed, Values, completed, known, without_new
 from ensign_core.broker.vault import Vault, now_us
 from ensign_core.change import Batch, Offset, Op
-from ensign_core.crypto import Sealer
-from ensign_core.engine import Compacted, Stored, Topic
+from ensign_core.crypto import KeyRing, Sealer
+from ensign_core.engine import Stored, Topic
+from ensign_core.engine.kept import Compacted
 from ensign_core.errors import EnsignError
 
 KEYS_MAX = 200_000
@@ -195,16 +196,24 @@ class Pass:
             raise StoppedError
 
     def _seal(self, stored: Stored, packed: bytes) -> bytes:
+        """A frame of what was in another. Its session has offsets as counters: as a sweep goes by
+        rising offsets, readers see that frames keep their places."""
         header = frame.parse(stored.frame)[0]
-        sealer = self._sealers.get(header.key_id)
-        if sealer is None:
-            for key in self._vault.engine.keys.stored([self._topic.topic_id]):
-                if key.key_id == header.key_id:
-                    sealer = self._sealers[key.key_id] = self._vault.keys.frame_sealer(key)
-            if sealer is None:
-                raise StoppedError
-        clear = header._replace(session=sealer.session, counter=sealer.counter).encode()
+        if header.key_id not in self._sealers:
+            self._sealers[header.key_id] = self._vault.under_kek(
+                lambda ring: self._sealer(ring, header.key_id)
+            )
+        sealer = self._sealers[header.key_id]
+        sealer.reach(stored.offset)
+        made = header._replace(session=sealer.session, counter=sealer.counter, in_order=True)
+        clear = made.encode()
         return clear + sealer.seal(packed, clear)
+
+    def _sealer(self, ring: KeyRing, key_id: bytes) -> Sealer:
+        key = self._vault.engine.keys.key(key_id, ring.check)
+        if key is None or key.state == "revoked":
+            raise StoppedError
+        return ring.frame_sealer(key)
 
     def _effects(self, batch: Batch) -> Iterator[tuple[Offset, Effect]]:
         for change in batch:
@@ -244,7 +253,8 @@ class Pass:
             return None
 
     def _touched(self, offsets: array[int]) -> Iterator[tuple[Stored, Iterable[Offset]]]:
-        """The frames that hold some of these rising offsets, with those."""
+        """The frames that hold some of these rising offsets, with those: one sweep."""
+        self._sealers.clear()
         if not offsets:
             return
         for stored in self._stored():

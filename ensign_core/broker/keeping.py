@@ -19,7 +19,8 @@ from ensign_core.broker.letters import DEAD_LETTERS_SUFFIX
 from ensign_core.broker.policy import Retention, TopicPolicy
 from ensign_core.broker.vault import Vault, now_us
 from ensign_core.change import Offset
-from ensign_core.engine import Topic, Trimmed
+from ensign_core.engine import Topic
+from ensign_core.engine.kept import Trimmed
 from ensign_core.errors import EnsignError, unexpected
 
 KEEP_EVERY_S = 30.0

@@ -17,8 +17,9 @@ from ensign_core.broker.vault import (
     about_status,
     without_place,
 )
-from ensign_core.change import Offset
-from ensign_core.engine import Record, Stored, Topic
+from ensign_core.change import Offset, Op
+from ensign_core.engine import Stored, Topic
+from ensign_core.engine.inspected import Record
 from ensign_core.errors import EnsignError
 
 FETCH_BYTES_MAX = 4 << 20
@@ -183,10 +184,11 @@ class _Verification:
 
     def _frame(self, stored: Stored, name: str, order: frame.Order | None) -> None:
         try:
+            events = stored.events
             if order is None:
                 self._vault.check_header(stored, name)
             else:
-                self._vault.open_frame(stored, name, order)
+                events -= self._vault.open_frame(stored, name, order).ops.count(Op.REMOVED)
         except EnsignError as error:
             if error.code == "key.missing" and self._deleted(stored, name):
                 return
@@ -194,7 +196,7 @@ class _Verification:
             self._problem(error.code, name, stored.offset, end, without_place(error.sentence))
         else:
             self._found.frames += 1
-            self._found.events += stored.events
+            self._found.events += events
             self._found.bytes += len(stored.frame)
 
     def _deleted(self, stored: Stored, name: str) -> bool:

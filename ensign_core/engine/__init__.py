@@ -6,14 +6,15 @@ any thread and process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ensign_core.change import Offset, Stage
 from ensign_core.crypto import DataKey
 from ensign_core.engine.claims import Claims, Publishing
+from ensign_core.engine.inspected import Inspection
+from ensign_core.engine.kept import Keeping
 from ensign_core.engine.work import Deliveries, Finished
 
 Sealed = bytes
@@ -84,25 +85,6 @@ class Replay(NamedTuple):
 
 Replayed = tuple[bytes, Sequence[Offset]]
 """Dead letters that an append replays: their topic's id and their offsets."""
-
-
-class Trimmed(NamedTuple):
-    """What a trim took off a topic's start: events, bytes on disk, and whether it stopped for its
-    own limits only, so that there is more."""
-
-    events: int
-    bytes: int
-    more: bool
-
-
-class Compacted(NamedTuple):
-    """How far a topic was compacted: before ``clean_to`` there is the latest event of each key
-    only. ``tombstone`` is the first delete or truncate kept there, ``passed_us`` when a pass last
-    ended."""
-
-    clean_to: Offset = 0
-    tombstone: Offset | None = None
-    passed_us: int = 0
 
 
 @dataclass(frozen=True)
@@ -324,78 +306,6 @@ class Letters(Protocol):
 
     def replays(self, topic_id: bytes, first: Offset, last: Offset) -> dict[Offset, Replay]:
         """What is known of dead letters between two offsets that were to be replayed."""
-
-
-class Flaw(NamedTuple):
-    """Something in the tables that cannot be as it is, and which offsets of which topic it
-    concerns, as far as that can be said."""
-
-    code: str
-    sentence: str
-    topic_id: bytes | None = None
-    first: Offset | None = None
-    last: Offset | None = None
-
-
-class Record(NamedTuple):
-    """A sealed value that is not a frame: of what kind, and what it belongs to."""
-
-    kind: Literal["position", "kept", "status", "signal", "letter", "schema", "policy"]
-    of: tuple[str | int | bytes, ...]
-    box: Sealed
-
-
-class Inspection(Protocol):
-    """What can be said of the stored data without a key, while it is in use."""
-
-    def flaws(self, topic_id: bytes | None = None) -> list[Flaw]:
-        """What is wrong with the files, and with how the frames of a topic, or of all, lie; of each
-        kind some."""
-
-    def records(self) -> Iterator[Record]: ...
-
-    def copy(self, folder: Path, progress: Callable[[int, int], None]) -> set[bytes]:
-        """Copy everything but what only lives while it is in use into an empty folder, as of one
-        moment, but for the keys: they come last, so that one destroyed meanwhile is not in the
-        copy. Nobody waits for it. ``progress`` is told how much of how much is done. Returns the
-        ids of the topics that there still were at the end; the keys of others may be missing."""
-
-
-class Keeping(Protocol):
-    """What takes events out of topics. Each call is one transaction of bounded size."""
-
-    def hold(self) -> Callable[[], None] | None:
-        """Be the one process that keeps the topics, until the returned function is called or the
-        process ends; None if another is."""
-
-    def floor(self, topic_id: bytes, besides: str | None = None) -> Offset | None:
-        """The first offset that some group has not read, sinks that have not begun included, but
-        for those of the pipeline ``besides``; None if there is no group."""
-
-    def trim(
-        self,
-        topic_id: bytes,
-        upto: Offset,
-        bytes_max: int | None = None,
-        *,
-        unread: bool = False,
-        besides: str | None = None,
-    ) -> Trimmed:
-        """Remove the oldest frames, whole ones that end at or before ``upto``; while the topic has
-        more than ``bytes_max``, if that is given. Never behind `floor`, unless ``unread``."""
-
-    def replace(
-        self, topic_id: bytes, sequence: int, frame: bytes | None, removed: int, content_bytes: int
-    ) -> bool:
-        """Put a frame of the same events, ``removed`` of them taken out, in the place of one; None
-        removes it. False, and nothing happens, if it is gone or its data key is."""
-
-    def compacted(self, topic_id: bytes) -> Compacted: ...
-
-    def set_compacted(self, topic_id: bytes, compacted: Compacted) -> None: ...
-
-    def bounds(self, topic_ids: Iterable[bytes]) -> dict[bytes, tuple[Offset, Offset]]:
-        """Where each topic that there is was trimmed to, and its next offset."""
 
 
 class Engine(Protocol):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import apsw
 
-from ensign_core.engine import Flaw, Record
 from ensign_core.engine.connection import BUSY_WAIT_MS_MAX, classified
 from ensign_core.engine.database import Database
+from ensign_core.engine.inspected import Flaw, Record
 
 FLAWS_MAX = 100
 """Flaws of one kind that are named."""
@@ -48,7 +48,7 @@ WHERE (?1 IS NULL OR topic = ?1) AND NOT EXISTS (SELECT 1 FROM bodies WHERE id =
 TOPICLESS = "SELECT count(*) FROM frames WHERE topic NOT IN (SELECT id FROM topics)"
 
 COUNTED = """
-SELECT ulid, topics.events, bytes, next_offset, sum(frames.events), sum(length(data)),
+SELECT ulid, topics.events, bytes, next_offset, sum(frames.events - removed), sum(length(data)),
     max(base + frames.events)
 FROM topics LEFT JOIN frames ON topic = topics.id LEFT JOIN bodies ON bodies.id = body
 WHERE ?1 IS NULL OR topics.id = ?1 GROUP BY topics.id
@@ -71,7 +71,7 @@ UNION ALL SELECT 'policy', ulid, NULL, policy FROM topics WHERE policy IS NOT NU
 
 
 class Inspector:
-    """Implements `ensign_core.engine.Inspection`."""
+    """Implements `ensign_core.engine.inspected.Inspection`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 import apsw
 
 from ensign_core.change import Offset
-from ensign_core.engine import Compacted, Trimmed
 from ensign_core.engine.database import Database
+from ensign_core.engine.kept import Compacted, Trimmed
 from ensign_core.engine.running import hold
 from ensign_core.errors import EnsignError
 
@@ -40,7 +40,7 @@ _OLDEST = (
 
 
 class KeepingStore:
-    """Implements `ensign_core.engine.Keeping`."""
+    """Implements `ensign_core.engine.kept.Keeping`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -99,8 +99,8 @@ class KeepingStore:
         with self._database.transaction() as db:
             found = list(
                 db.execute(
-                    "SELECT topic, body, events, removed, length(data), content_bytes FROM frames "
-                    "CROSS JOIN bodies ON bodies.id = body WHERE seq = ? "
+                    "SELECT topic, body, events, removed, length(data), content_bytes "
+                    "FROM frames CROSS JOIN bodies ON bodies.id = body WHERE seq = ? "
                     "AND topic = (SELECT id FROM topics WHERE ulid = ?) AND EXISTS (SELECT 1 "
                     "FROM keys.data_keys WHERE id = key_id AND state <> 'revoked')",
                     (sequence, topic_id),

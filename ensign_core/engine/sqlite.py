@@ -21,8 +21,6 @@ from ensign_core.engine import (
     Epoch,
     Grants,
     Groups,
-    Inspection,
-    Keeping,
     Keys,
     Letters,
     Pipelines,
@@ -42,8 +40,10 @@ from ensign_core.engine.database import Database
 from ensign_core.engine.deliveries import DeliveryStore
 from ensign_core.engine.grants import GrantStore
 from ensign_core.engine.groups import GroupStore
+from ensign_core.engine.inspected import Inspection
 from ensign_core.engine.inspection import Inspector
 from ensign_core.engine.keeping import KeepingStore
+from ensign_core.engine.kept import Keeping
 from ensign_core.engine.keys import KeyStore
 from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore

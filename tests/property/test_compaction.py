@@ -16,7 +16,7 @@ from ensign_core.broker import Broker, Retention, TopicPolicy, Writer, compactio
 from ensign_core.broker.compaction import Pass, StoppedError
 from ensign_core.change import BatchBuilder, Column, Op, Schema, Tx, event_schema
 from ensign_core.rows import ABSENT, Value, encode, new_image
-from tests.folding import Reader, changes, rotate
+from tests.folding import Reader, changes
 
 COMPACT = TopicPolicy(Retention(compact=True, tombstone_s=1e10))
 NAMES = (("schema", "public"), ("table", "orders"))
@@ -159,7 +159,7 @@ class History:
     def rotate(self) -> None:
         self.flush()
         if self.broker.topic(self.topic).events:
-            rotate(self.broker, self.topic)
+            self.broker.keys.rotate(self.topic)
 
     def read(self) -> None:
         """Somebody reads up to here, and goes on when all is over."""

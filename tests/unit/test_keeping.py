@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from ensign_core.broker import (
-    Assembler,
     Broker,
-    Chunked,
-    Event,
     Retention,
     TopicPolicy,
     dead_letter_topic,
-    received,
 )
-from ensign_core.broker.keeping import Keeping
-from ensign_core.change import BatchBuilder, Column, Op, Schema, Tx, event_schema
+from ensign_core.change import BatchBuilder, Op, Tx
 from ensign_core.engine.keeping import KeepingStore
 from ensign_core.errors import EnsignError
-from ensign_core.rows import ABSENT, encode, new_image
-from tests.folding import Reader, changes, rotate
-
-DAY_S = 86_400.0
-SCHEMA = Schema(
-    "public.orders", (("schema", "public"), ("table", "orders")),
-    (Column("id", "bigint", "int", False, True), Column("note", "text", "text")),
-)  # fmt: skip
-
-
-def policy(**kept: object) -> TopicPolicy:
-    return TopicPolicy(Retention(**kept))  # type: ignore[arg-type] # as a test gives them
-
-
-def put(broker: Broker, *values: str, topic: str = "t", days_ago: float = 0.0) -> None:
-    """A frame with events that are so old."""
-    committed = time.time_ns() // 1000 - int(days_ago * DAY_S * 1e6)
-    builder = BatchBuilder().begin(Tx(None, "", committed))
-    for value in values:
-        builder.add(Op.EVENT, event_schema(topic), new_image([None, value.encode(), *[None] * 3]))
-    broker.writer().append([(topic, builder.take(None))])
-
-
-def update(broker: Broker, note: object, row: str = "1") -> None:
-    builder = BatchBuilder().begin(Tx("1", "0/1", time.time_ns() // 1000))
-    builder.add(Op.UPDATE, SCHEMA, b"N" + encode([row, note]))  # type: ignore[list-item] # a value
-    broker.writer().append([("t", builder.take(None))])
-
-
-def offsets(broker: Broker, topic: str = "t") -> list[int]:
-    return [change.offset for change in changes(broker, topic)]
-
-
-def counted(broker: Broker, topic: str = "t") -> bool:
-    """Whether the counters of a topic say what is in it."""
-    info = broker.topic(topic)
-    (found,) = broker._engine.topics([topic])
-    frames = broker._engine.frames([found.topic_id], 0, 1 << 30)
-    batches = [broker._vault.open_frame(frame, topic) for frame in frames]
-    kept = sum(len(batch) - batch.ops.count(Op.REMOVED) for batch in batches)
-    size = sum(len(frame.frame) for frame in frames)
-    return (info.events, info.bytes) == (kept, size) and (info.content_bytes > 0) == bool(frames)
+from ensign_core.rows import new_image
+from tests.keeping import DAY_S, SCHEMA, counted, offsets, policy, put
 
 
 def test_a_topic_is_kept_for_ever_unless_it_says_otherwise(broker: Broker) -> None:
@@ -183,95 +134,7 @@ def test_letters_that_are_trimmed_are_forgotten(broker: Broker) -> None:
     assert (letters.done(), letters.asked("bus", 9)) == (set(), [])
 
 
-def test_a_pass_takes_what_is_superseded_and_leaves_offsets(broker: Broker) -> None:
-    broker.create_topic("t", policy(compact=True))
-    broker.publish("t", [Event(b"1", b"a"), Event(b"2", b"b"), Event(b"3"), Event(b"4", b"a")])
-    broker.publish("t", [Event(b"5", b"b"), Event(b"6", b"b")])
-    broker.publish("t", [Event(b"7", b"b")])
-    (kept,) = broker.keep()
-    with broker.reader(["t"]) as reader:
-        batches = reader.fetch()
-    assert [(batch.offset, len(batch)) for batch in batches] == [(0, 4), (6, 1)]
-    found = {r.offset: r.event.data for b in batches for r in received(b) if r.event}
-    assert found == {2: b"3", 3: b"4", 6: b"7"}
-    assert (kept.compacted, counted(broker), broker.keep()) == (4, True, [])
-    assert [broker.lookup().event("t", offset) is None for offset in range(7)] == [
-        offset not in found for offset in range(7)
-    ]
-
-
-def test_deletes_stay_for_a_while_and_until_groups_have_read_them(broker: Broker) -> None:
-    broker.create_topic("t", policy(compact=True, tombstone_s=DAY_S))
-    for days_ago, body, op in ((3, b"N" + encode(["1", "a"]), Op.INSERT),
-                               (2, b"K" + encode(["1", None]), Op.DELETE)):  # fmt: skip
-        builder = BatchBuilder().begin(
-            Tx("1", "0/1", time.time_ns() // 1000 - int(days_ago * DAY_S * 1e6))
-        )
-        builder.add(op, SCHEMA, body)
-        broker.writer().append([("t", builder.take(None))])
-    broker.commit("g", {"t": 1})
-    broker.keep()
-    assert offsets(broker) == [1]
-    broker.commit("g", {"t": 2})
-    broker.keep()
-    assert (offsets(broker), counted(broker)) == ([], True)
-    with broker.reader(["t"], group="g") as reader:
-        assert (reader.fetch(), reader.trimmed, reader.offsets) == ([], 0, {"t": 2})
-
-
-def test_values_do_not_leave_their_data_key(broker: Broker) -> None:
-    """What an update left out lies under an older key, and stays there: with it the value goes."""
-    broker.create_topic("t", policy(compact=True))
-    update(broker, "secret")
-    update(broker, ABSENT)
-    rotate(broker, "t")
-    update(broker, ABSENT)
-    update(broker, ABSENT)
-    broker.keep()
-    assert offsets(broker) == [1, 3]
-    (first, last) = changes(broker, "t")
-    assert (b"secret" in first.body, b"secret" in last.body) == (True, False)
-    assert Reader().take([first, last]).rows["public.orders"] == {
-        ("1",): {"id": "1", "note": "secret"}
-    }
-    update(broker, "open")
-    broker.keep()
-    assert offsets(broker) == [4]
-
-
-def test_rewritten_frames_are_sealed_by_a_session_of_their_own(broker: Broker) -> None:
-    broker.create_topic("t", policy(compact=True))
-    broker.publish("t", [Event(b"1", b"a"), Event(b"2", b"b")])
-    (topic,) = broker._engine.topics(["t"])
-
-    def header() -> tuple[bytes, bytes]:
-        (stored,) = broker._engine.frames([topic.topic_id], 0, 0)
-        return stored.frame[40:56], stored.frame[56:80]
-
-    key, session = header()
-    broker.publish("t", [Event(b"3", b"a")])
-    broker.keep()
-    assert header()[0] == key
-    assert header()[1][:16] != session[:16]
-
-
-def test_parts_of_large_events_go_with_their_claim(broker: Broker) -> None:
-    broker.create_topic("t", policy(compact=True))
-    large = Chunked(chunk_bytes=1000)
-    first, second = b"1" * 3500, b"2" * 2500
-    broker.publish("t", [Event(first, b"model")], large=large)
-    broker.publish("t", [Event(second, b"model")], large=large)
-    broker.publish("t", [Event(first, b"other")], large=large)
-    assert broker.topic("t").events == 5 + 4 + 5
-    broker.keep()
-    assert broker.topic("t").events == 4 + 5
-    assembler: Assembler = broker.assembler()
-    with broker.reader(["t"]) as reader:
-        whole = [assembler.whole(found) for batch in reader.fetch() for found in received(batch)]
-    assert [found.event.data for found in whole if found and found.event] == [second, first]
-
-
-def test_client_sealed_topics_are_not_compacted(broker: Broker) -> None:
+def test_a_policy_does_not_change_how_a_topic_is_sealed(broker: Broker) -> None:
     with pytest.raises(EnsignError, match=r"^topic\.client_sealed"):
         TopicPolicy(Retention(compact=True), sealing="client")
     broker.create_topic("t")
@@ -323,64 +186,3 @@ def test_one_process_keeps_at_a_time(broker: Broker, monkeypatch: pytest.MonkeyP
         broker.keep()
     release()
     assert broker.keep() == []
-
-
-def test_a_topic_is_compacted_again_when_half_of_it_is_new(broker: Broker) -> None:
-    keeping = Keeping(broker._vault, broker._vault.policy)
-    broker.create_topic("t", policy(compact=True))
-    broker.publish("t", [Event(b"", b"%d" % number) for number in range(10)])
-    due = [bool(keeping._keep(None, lambda _: False))]
-    for _ in range(10):
-        broker.publish("t", [Event(b"", b"1")])
-        due.append(bool(keeping._keep(None, lambda _: False)))
-    assert due.count(True) == 1
-    assert due.index(True) >= 9
-
-
-KILLED = """
-import contextlib, os, signal, sys
-from ensign_core.broker import Broker
-from ensign_core.engine.database import Database
-
-left = int(sys.argv[2])
-real = Database.transaction
-
-@contextlib.contextmanager
-def transaction(database):
-    global left
-    with real(database) as db:
-        yield db
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-with Broker.open(sys.argv[1]) as broker:
-    Database.transaction = transaction
-    broker.keep()
-"""
-
-
-def test_a_kill_in_any_transaction_leaves_the_same_state(tmp_path: Path) -> None:
-    folder = tmp_path / "b"
-    with Broker.open(folder) as broker:
-        broker.create_topic("t", policy(compact=True, tombstone_s=0))
-        broker.create_topic("u", policy(age_s=1))
-        for number in range(3):
-            put(broker, "a", topic="u", days_ago=1)
-            update(broker, f"old {number}", str(number))
-            update(broker, ABSENT, str(number))
-            update(broker, ABSENT, "0")
-        before = Reader().take(changes(broker, "t")).state
-    killed = 0
-    for nth in range(1, 100):
-        command = [sys.executable, "-c", KILLED, str(folder), str(1 + nth % 3)]
-        code = subprocess.run(command, timeout=60).returncode
-        with Broker.open(folder) as broker:
-            assert Reader().take(changes(broker, "t")).state == before
-            assert (counted(broker), counted(broker, "u")) == (True, True)
-            if code == 0:
-                assert (len(offsets(broker)), offsets(broker, "u")) == (3, [])
-                break
-        assert code == -signal.SIGKILL
-        killed += 1
-    assert killed > 3

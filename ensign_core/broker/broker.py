@@ -176,18 +176,13 @@ class Broker:
 
     def create_topic(self, name: str, policy: TopicPolicy | None = None) -> TopicInfo:
         """Make an empty topic, or leave the one of that name as it is. Raises
-        ``topic.sealing_fixed`` if that is sealed in another way than ``policy`` says."""
+        ``topic.sealing_fixed`` if that is not client-sealed and ``policy`` says so."""
         check_topic_name(name)
-        check_policy(policy or TopicPolicy())
         topic_id = bytes(ULID())
         self._engine.create_topic(topic_id, name, self._box(topic_id, policy) if policy else None)
         made = self.topic(name)
-        if policy is not None and made.policy.sealing != policy.sealing:
-            raise EnsignError(
-                "topic.sealing_fixed",
-                f"The topic {name} is there already, and it is {made.policy.sealing}-sealed.",
-                "Give another name: a topic is sealed for ever as it was when it was made.",
-            )
+        if policy is not None and policy.sealing == "client":
+            check_policy(policy, made.policy)
         return made
 
     def set_policy(self, name: str, policy: TopicPolicy) -> None:

@@ -93,17 +93,11 @@ class TopicPolicy:
         )
 
 
-def check_policy(policy: TopicPolicy, before: TopicPolicy | None = None) -> None:
-    """Raise unless a topic may have this policy, after the one that it had."""
-    if before is not None and policy.sealing != before.sealing:
+def check_policy(policy: TopicPolicy, before: TopicPolicy) -> None:
+    """Raise ``topic.sealing_fixed`` unless a topic may have this policy after the one it had."""
+    if policy.sealing != before.sealing:
         raise EnsignError(
             "topic.sealing_fixed",
             "How a topic is sealed is chosen when it is made.",
             "Make another topic with the other sealing, and publish there.",
-        )
-    if policy.sealing == "client" and policy.retention.compact:
-        raise EnsignError(
-            "topic.client_sealed",
-            "A topic that is sealed for its readers cannot be compacted: nobody sees its keys.",
-            "Keep it by age or by size, or make it without --sealing client.",
         )

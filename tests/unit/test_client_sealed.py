@@ -209,7 +209,8 @@ def test_deleting_a_topic_leaves_no_grants_and_no_keys(broker: Broker, readers: 
     "policy",
     [
         {"retention": Retention(compact=True)},
-        *({"deduplication": Deduplication(name)} for name in ("strict", "unique_key")),
+        {"deduplication": Deduplication("strict")},
+        {"deduplication": Deduplication("unique_key", ("id",))},
     ],
 )
 def test_what_must_see_inside_is_refused(policy: dict[str, object]) -> None:
@@ -219,9 +220,12 @@ def test_what_must_see_inside_is_refused(policy: dict[str, object]) -> None:
 
 def test_how_a_topic_is_sealed_stays(broker: Broker) -> None:
     broker.create_topic("plain")
-    assert refused(broker.create_topic, "plain", CLIENT).code == "topic.sealing_fixed"
-    assert refused(broker.create_topic, "t", TopicPolicy()).code == "topic.sealing_fixed"
-    assert broker.create_topic("t", CLIENT) == broker.create_topic("t") == broker.topic("t")
+    for call in (broker.create_topic, broker.set_policy):
+        assert refused(call, "plain", CLIENT).code == "topic.sealing_fixed"
+    assert refused(broker.set_policy, "t", TopicPolicy()).code == "topic.sealing_fixed"
+    made = broker.create_topic("t", CLIENT)
+    assert made == broker.create_topic("t") == broker.topic("t")
+    assert made == broker.create_topic("t", TopicPolicy()), "as a pipeline does with its policies"
 
 
 def test_boxes_that_were_moved_or_changed_are_told(broker: Broker, readers: Readers) -> None:

@@ -94,7 +94,9 @@ def test_a_project_on_a_full_disk_keeps_what_was_acked(
             code = outcome(broker.publish, "t", [Event(noise.randbytes(20_000))])
             codes.append(code)
             acked += not code
-        assert set(codes) == {"", "engine.disk_full"}
+        refused = set(codes) - {""}
+        assert refused
+        assert refused <= {"engine.disk_full", "engine.disk_budget"}
         assert broker.verify().problems == []
         filler.unlink()
         assert broker.publish("t", EVENTS) == acked + len(EVENTS) - 1

@@ -42,6 +42,10 @@ EVENTS_DELIVERED = Counter(
     "ensign_events_delivered", "Events flushed by a sink.", ["pipeline", "sink"]
 )
 DEAD_LETTERS = Counter("ensign_dead_letters", "Events set aside.", ["pipeline"])
+GROUP_UNFINISHED = Gauge(
+    "ensign_group_unfinished", "Events of a work group that are under way.", ["group"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
 RESTARTS = Counter(
     "ensign_restarts", "Times that a source or sink was made anew.", ["pipeline", "part", "code"]
 )

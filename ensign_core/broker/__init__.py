@@ -9,11 +9,13 @@
                 print(change.offset, change.op.name)
 
 A broker may be used from several threads, and its folder by several processes at once; a `Writer`,
-a `Reader`, `Letters` and a `Lookup` belong to one thread each, a `Publisher` to any number.
+a `Reader`, a `Subscription`, a `Processor`, `Letters` and a `Lookup` belong to one thread each, a
+`Publisher` and a `WorkMember` to any number.
 """
 
 from ensign_core.broker.backup import Manifest
 from ensign_core.broker.broker import Broker, TopicInfo
+from ensign_core.broker.delivery import Processor, Subscription
 from ensign_core.broker.events import EVENT_BYTES_MAX, Event, Received, received
 from ensign_core.broker.grants import Granted, Grants
 from ensign_core.broker.keeping import Kept
@@ -35,14 +37,15 @@ from ensign_core.broker.reader import Reader
 from ensign_core.broker.receipts import Acked, Nacked, Receipt
 from ensign_core.broker.restore import restore
 from ensign_core.broker.verify import Problem, Verified
+from ensign_core.broker.work import Delivery, WorkMember
 from ensign_core.broker.writer import Writer
 from ensign_core.engine.budget import DiskBudget
 
 __all__ = [
     "EVENT_BYTES_MAX", "Acked", "Assembler", "Broker", "Chunked", "ClaimCheck", "Deduplication",
-    "DiskBudget", "Event", "FolderStore", "Granted", "Grants", "Kept", "KeyInfo", "Keys", "Large",
-    "Letters", "Lookup", "Manifest", "Nacked", "Pipelines", "Problem", "Publisher", "Reader",
-    "Receipt", "Received", "Retention", "S3Store", "Store", "TopicInfo", "TopicPolicy", "Verified",
-    "Writer", "dead_letter_topic", "received",
+    "Delivery", "DiskBudget", "Event", "FolderStore", "Granted", "Grants", "Kept", "KeyInfo",
+    "Keys", "Large", "Letters", "Lookup", "Manifest", "Nacked", "Pipelines", "Problem", "Processor",
+    "Publisher", "Reader", "Receipt", "Received", "Retention", "S3Store", "Store", "Subscription",
+    "TopicInfo", "TopicPolicy", "Verified", "WorkMember", "Writer", "dead_letter_topic", "received",
     "restore",
 ]  # fmt: skip

@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from ulid import ULID
 
-from ensign_core.broker.access import Access
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.committer import Committer
-from ensign_core.broker.events import Event, Received
+from ensign_core.broker.events import Event
 from ensign_core.broker.grants import Grants
 from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
 from ensign_core.broker.keys import Keys
-from ensign_core.broker.large import LARGE_BYTES_MAX, Assembler, Large, Store
+from ensign_core.broker.large import Large
 from ensign_core.broker.large.publishing import Lifter
-from ensign_core.broker.letters import Lookup
 from ensign_core.broker.names import check_topic_name, unknown_topic
 from ensign_core.broker.pipelines import Pipelines
 from ensign_core.broker.policy import TopicPolicy, check_policy
 from ensign_core.broker.policy_change import set_policy
 from ensign_core.broker.publisher import Publisher
-from ensign_core.broker.reader import Reader, Start
+from ensign_core.broker.reading import Reading
 from ensign_core.broker.vault import Vault, about_policy, unlocked
 from ensign_core.broker.verify import Progress, Verified, silent, verify
 from ensign_core.broker.writer import Writer
 from ensign_core.change import Offset
 from ensign_core.crypto import FileProvider, Identity, KeyProvider, KmsProvider, default_key_file
-from ensign_core.engine import Topic
 from ensign_core.engine.budget import DiskBudget
 from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
 _EMPTY = Event(b"")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class TopicInfo:
     policy: TopicPolicy
 
 
-class Broker:
+class Broker(Reading):
     """Open it with `Broker.open`, close it or use it in a ``with``."""
 
     def __init__(
@@ -72,8 +67,7 @@ class Broker:
         notice: str | None,
         keep_every_s: float = KEEP_EVERY_S,
     ) -> None:
-        self._engine = engine
-        self._vault = vault
+        super().__init__(engine, vault)
         self._records = vault.keys.record_sealer()
         self._lock = threading.Lock()
         self._committer = Committer(vault)
@@ -227,11 +221,6 @@ class Broker:
         """Remove a topic, its events, its keys and what groups read of it."""
         self._engine.delete_topic(self._find(name).topic_id)
 
-    def _find(self, name: str) -> Topic:
-        for topic in self._engine.topics([name]):
-            return topic
-        raise unknown_topic(name)
-
     def writer(self, pipeline: str | None = None) -> Writer:
         """A writer for the calling thread. With a pipeline's name it takes that pipeline over."""
         self._keeping.start()
@@ -267,67 +256,6 @@ class Broker:
         check_topic_name(topic)
         return self.publish(topic, [Lifter(large, topic, self.writer).file(event, file)])
 
-    def assembler(
-        self, stores: Sequence[Store] = (), large_bytes_max: int = LARGE_BYTES_MAX
-    ) -> Assembler:
-        """What gives large events as they were published, for the calling thread."""
-        return Assembler(self.lookup(), stores, large_bytes_max)
-
-    def whole(self, events: Iterable[Received], stores: Sequence[Store] = ()) -> Iterator[Received]:
-        """Events as they were published, large ones too, as `Assembler.each` gives them."""
-        return self.assembler(stores).each(events)
-
-    def reader(
-        self,
-        topics: Sequence[str],
-        start: Start = "start",
-        group: str | None = None,
-        *,
-        skip_revoked: bool = False,
-        as_reader: str | None = None,
-    ) -> Reader:
-        """Read topics in append order. A ``group`` goes on where it last committed and begins at
-        ``start``. ``skip_revoked`` passes over what was sealed under revoked keys. With
-        ``as_reader``, the name of whom it is for, what the reader has no grant for is refused, now
-        and when a grant is taken away. Without, all is read that the project's key opens: whoever
-        holds it could do so anyhow. Raises ``topic.unknown``, ``topic.not_granted`` and, for what
-        is client-sealed, ``topic.client_sealed`` without an identity."""
-        ids = {self._find(name).topic_id: name for name in topics}
-        access = self._access(as_reader)
-        access.check(ids)
-        committed = self._engine.groups.offsets().get(group, {}) if group else {}
-        starts = {key: self.offset(name, start) for key, name in ids.items()} | committed
-        return Reader(
-            self._vault, lambda: ids, starts.__getitem__, access, skip_revoked=skip_revoked
-        )
-
-    def offset(self, topic: str, start: Start) -> Offset:
-        """The offset in a topic that ``start`` means. A time means the first event from which on
-        the running maximum of commit times has reached it, or the end."""
-        found = self._find(topic)
-        if start == "start":
-            return found.first_offset
-        if start == "end":
-            return found.next_offset
-        if not isinstance(start, datetime):
-            return start
-        time_us = (start.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-        base = self._engine.offset_at(found.topic_id, time_us)
-        if base is None:
-            return found.next_offset
-        sequence = self._engine.sequence_at(found.topic_id, base) or 0
-        (stored,) = self._engine.frames([found.topic_id], sequence - 1, 0)
-        for change in self._vault.open_frame(stored, topic):
-            committed = change.tx.committed_at if change.tx else None
-            if committed is None or committed >= time_us:
-                return change.offset
-        return base
-
-    def commit(self, group: str, offsets: Mapping[str, Offset]) -> None:
-        """Remember where a group goes on: the next offset of each topic."""
-        ids = self._engine.topic_ids(list(offsets))
-        self._engine.groups.commit(group, {ids[name]: offsets[name] for name in ids})
-
     def backup(self, folder: str | Path, progress: Progress | None = None) -> Manifest:
         """Copy the project into ``folder``, where there must be nothing, while it is in use, and
         open every frame of the copy before it has that name. The key-encryption key is not in it,
@@ -347,11 +275,3 @@ class Broker:
     def audit(self, kind: str, **fields: str) -> None:
         """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
         self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
-
-    def lookup(self, as_reader: str | None = None) -> Lookup:
-        """What finds single events, for the calling thread; of what the reader may read, if
-        ``as_reader`` names one."""
-        return Lookup(self._vault, self._access(as_reader))
-
-    def _access(self, as_reader: str | None) -> Access:
-        return Access(self._vault, as_reader, self.audit)

@@ -17,6 +17,9 @@ from ensign_core.frame import Order
 Start = Literal["start", "end"] | Offset | datetime
 """Where to read from: an end of the topic, an offset (included), or a time."""
 
+Starts = Start | Mapping[str, Start]
+"""The same for all topics, or for each by name; topics that are left out start at their start."""
+
 FETCH_BYTES_MAX = 4 << 20
 OPEN_BYTES_MAX = 16 << 20
 """Opened bytes that end a fetch: frames may have been compressed a hundred times."""
@@ -169,12 +172,17 @@ class Reader:
         self._after = stored.sequence
         return batch
 
-    def commit(self, group: str) -> None:
-        """Remember `offsets` as where ``group`` goes on. By the topics themselves, not by their
-        names, which another topic may have been given since."""
+    def by_id(self, offsets: Mapping[str, Offset]) -> dict[bytes, Offset]:
+        """Offsets by the topics themselves, not by their names, which another topic may have been
+        given since."""
+        return {key: offsets[name] for key, name in self._names.items() if name in offsets}
+
+    def commit(self, group: str, offsets: Mapping[str, Offset] | None = None) -> None:
+        """Remember `offsets`, or those given, as where ``group`` goes on. ``group.shared`` if that
+        is a work group."""
         moved = {
             topic_id: offset
-            for topic_id, offset in self._next.items()
+            for topic_id, offset in (self._next if offsets is None else self.by_id(offsets)).items()
             if self._committed.get(topic_id) != offset
         }
         if moved:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ensign_core.broker import Deduplication, Retention, TopicInfo, TopicPolicy
+from ensign_core.broker import Deduplication, Reader, Retention, TopicInfo, TopicPolicy
 from ensign_core.change import Batch, Op
 from ensign_core.cli import keeping, large
 from ensign_core.cli.keeping import TopicArgument
@@ -38,7 +38,8 @@ from ensign_core.cli.policy import (
     retention,
 )
 from ensign_core.cli.publishing import publish_lines, show_acked
-from ensign_core.formats import FORMATS, formatter
+from ensign_core.errors import EnsignError
+from ensign_core.formats import FORMATS, Formatter, formatter
 from ensign_core.run.status import lag
 
 app = typer.Typer(no_args_is_help=True, help="List, create, show, keep and delete topics.")
@@ -195,6 +196,10 @@ def read(
     ] = "start",
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more at the end.")] = False,
     most: Annotated[int | None, typer.Option("--max", min=0, help="Stop after N events.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="Go on where this group is, and commit what was printed."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
     save: large.SaveOption = None,
     stores: large.StoresOption = None,
@@ -212,27 +217,43 @@ def read(
     """Print the events of a topic, one per line, or save each one's data to a file."""
     lines = formatter(form)
     begin = parse_start(start)
+    if group is not None and save is not None:
+        raise EnsignError(
+            "usage.conflict",
+            "--group and --save were both given.",
+            "Save events by --from and --max, or print those of a group.",
+        )
     with open_broker(config, path, keys, identity=identity) as broker:
-        reader = broker.reader([topic], begin, skip_revoked=skip_revoked, as_reader=as_reader)
+        reader = broker.reader(
+            [topic], begin, group, skip_revoked=skip_revoked, as_reader=as_reader
+        )
         left = most if most is not None else sys.maxsize
         if save is not None:
             large.save(broker, reader, save, stores or [], left, follow=follow)
             return
-        skipped = 0
-        while left > 0:
-            batches = reader.fetch(1.0 if follow else 0.0)
-            if reader.skipped > skipped:
-                notice(f"{reader.skipped - skipped} events were passed over: their key is revoked.")
-                skipped = reader.skipped
-            if not batches and not follow:
-                return
-            for batch in batches:
-                if left <= 0:
-                    break
-                part = _first(batch, left)
-                left -= len(part) - part.ops.count(Op.REMOVED)
-                sys.stdout.buffer.write(lines.lines(part).text)
-            sys.stdout.buffer.flush()
+        _print(reader, lines, left, group, follow=follow)
+
+
+def _print(reader: Reader, lines: Formatter, left: int, group: str | None, *, follow: bool) -> None:
+    """Print at most ``left`` events, to the topic's end or for ever, and commit each fetch that was
+    printed for the group."""
+    skipped = 0
+    while left > 0:
+        batches = reader.fetch(1.0 if follow else 0.0)
+        if reader.skipped > skipped:
+            notice(f"{reader.skipped - skipped} events were passed over: their key is revoked.")
+            skipped = reader.skipped
+        if not batches and not follow:
+            return
+        for batch in batches:
+            if left <= 0:
+                break
+            part = _first(batch, left)
+            left -= len(part) - part.ops.count(Op.REMOVED)
+            sys.stdout.buffer.write(lines.lines(part).text)
+        sys.stdout.buffer.flush()
+        if group is not None and batches:
+            reader.commit(group, {part.topic: part.next_offset})
 
 
 def _first(batch: Batch, most: int) -> Batch:

@@ -15,6 +15,7 @@ from ensign_core.crypto import DataKey
 from ensign_core.engine.claims import Claims, Publishing
 from ensign_core.engine.inspected import Inspection
 from ensign_core.engine.kept import Keeping
+from ensign_core.engine.work import Deliveries, Finished
 
 Sealed = bytes
 
@@ -87,12 +88,26 @@ Replayed = tuple[bytes, Sequence[Offset]]
 
 
 @dataclass(frozen=True)
+class Consumed:
+    """A group's step by what an append is made of: for each topic's id the offset where the group
+    must stand for that (None: nowhere yet), and the one where it stands then."""
+
+    group: str
+    steps: Mapping[bytes, tuple[Offset | None, Offset]]
+
+
+@dataclass(frozen=True)
 class Beside:
     """What an append commits beside its frames, all or nothing with them."""
 
     replayed: Replayed | None = None
     """Dead letters that are done with then."""
 
+    consumed: Consumed | None = None
+    """What was read for the append: ``group.moved`` if the group stands elsewhere by then."""
+
+    finished: Finished | None = None
+    """Deliveries that are done with then: ``delivery.expired`` if a lease was lost by then."""
     claims: Sequence[Claims] = ()
     """What published events are known by; raises ClaimedError if it does not hold any more."""
 
@@ -171,7 +186,7 @@ class Groups(Protocol):
     """Where groups stand: next offsets by topic id."""
 
     def commit(self, group: str, offsets: Mapping[bytes, Offset]) -> None:
-        """Remember a group's next offsets, by topic id."""
+        """Remember a group's next offsets, by topic id; ``group.shared`` if members share it."""
 
     def offsets(self) -> dict[str, dict[bytes, Offset]]: ...
 
@@ -301,6 +316,7 @@ class Engine(Protocol):
     keys: Keys
     grants: Grants
     letters: Letters
+    deliveries: Deliveries
     publishing: Publishing
     inspection: Inspection
     keeping: Keeping

@@ -235,7 +235,7 @@ def delete(db: apsw.Connection, topic: int) -> None:
                (topic,))  # fmt: skip
     for table in (
         "frames", "held", "offsets", "pipeline_topics", "dropped", "replays", "dedup",
-        "compactions", "producers", "superseded",
+        "compactions", "producers", "superseded", "work_fronts", "deliveries",
     ):  # fmt: skip
         db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))  # noqa: S608
     db.execute("DELETE FROM topics WHERE id = ?", (topic,))

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import apsw
+
 from ensign_core.change import Offset, Stage
 from ensign_core.engine import (
     Beside,
@@ -25,6 +27,8 @@ from ensign_core.engine import (
     Stored,
     Topic,
     Write,
+    deliveries,
+    groups,
     letters,
     publishing,
 )
@@ -33,6 +37,7 @@ from ensign_core.engine.budget import DiskBudget, Room
 from ensign_core.engine.claims import Publishing
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
+from ensign_core.engine.deliveries import DeliveryStore
 from ensign_core.engine.grants import GrantStore
 from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.inspected import Inspection
@@ -44,6 +49,7 @@ from ensign_core.engine.letters import LetterStore
 from ensign_core.engine.pipelines import PipelineStore
 from ensign_core.engine.publishing import PublishingStore
 from ensign_core.engine.wake import FifoBell, ring
+from ensign_core.engine.work import Deliveries
 
 FRAMES_PER_FETCH_MAX = 1024
 
@@ -60,6 +66,7 @@ class SqliteEngine:
         self.pipelines: Pipelines = PipelineStore(self.database)
         self.groups: Groups = GroupStore(self.database)
         self.letters: Letters = LetterStore(self.database)
+        self.deliveries: Deliveries = DeliveryStore(self.database)
         self.publishing: Publishing = PublishingStore(self.database)
         self.inspection: Inspection = Inspector(self.database)
         self.keeping: Keeping = KeepingStore(self.database)
@@ -142,8 +149,8 @@ class SqliteEngine:
                            (position, epoch.pipeline))  # fmt: skip
             if kept and epoch is not None:
                 keep(db, epoch.pipeline, kept)
-            if beside is not None and beside.replayed is not None:
-                letters.drop(db, *beside.replayed)
+            if beside is not None:
+                _commit_beside(db, beside)
             publishing.remember(db, claims, offsets)
         if stage is Stage.RELEASE or (writes and stage is not Stage.HOLD):
             ring(self.path / "wake")
@@ -205,6 +212,15 @@ class SqliteEngine:
             return FifoBell(self.path / "wake")
         except OSError as error:
             raise not_writable(self.path, error.strerror) from None
+
+
+def _commit_beside(db: apsw.Connection, beside: Beside) -> None:
+    if beside.replayed is not None:
+        letters.drop(db, *beside.replayed)
+    if beside.consumed is not None:
+        groups.step(db, beside.consumed)
+    if beside.finished is not None:
+        deliveries.finish(db, beside.finished)
 
 
 def _signed(schema_id: int) -> int:

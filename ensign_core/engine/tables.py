@@ -11,6 +11,10 @@ of the pipeline, and how often it failed, the last time for which error.
 frame's events compaction took out; ``compactions`` says how far a topic was compacted.
 ``pipeline_groups`` are the groups of a pipeline's sinks, whether they have begun or not.
 ``dedup`` has keyed hashes that tell the events of a topic with deduplication apart.
+``deliveries`` are the events before a work group's front in a topic that are not done with. One is
+parked behind an earlier one of its key (``due_us`` is null), waits until ``due_us``, or is held
+until then (``lease`` is the number of the claim). ``key`` is a keyed hash. ``work_groups.clock_us``
+is the last time by the clock that was seen, so that one set back is noticed.
 ``keys.kek`` is one row: the check of the KEK that wraps the data keys, empty where none does yet,
 and how often a key was revoked, which tells holders of keys that they look again.
 
@@ -130,6 +134,34 @@ CREATE TABLE IF NOT EXISTS replays (
     PRIMARY KEY (topic, offset)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS replays_asked ON replays (topic, part, offset) WHERE asked = 1;
+CREATE TABLE IF NOT EXISTS work_groups (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    clock_us INTEGER NOT NULL,
+    full INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE IF NOT EXISTS work_members (
+    work INTEGER NOT NULL, member TEXT NOT NULL, seen_us INTEGER NOT NULL,
+    PRIMARY KEY (work, member)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS work_fronts (
+    work INTEGER NOT NULL, topic INTEGER NOT NULL, front INTEGER NOT NULL,
+    PRIMARY KEY (work, topic)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deliveries (
+    work INTEGER NOT NULL,
+    topic INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    key BLOB,
+    due_us INTEGER,
+    lease INTEGER,
+    attempt INTEGER NOT NULL,
+    avoid TEXT,
+    PRIMARY KEY (work, topic, offset)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (work, due_us) WHERE due_us IS NOT NULL;
+CREATE INDEX IF NOT EXISTS deliveries_key ON deliveries (work, topic, key, offset)
+    WHERE key IS NOT NULL;
 CREATE TABLE IF NOT EXISTS producers (
     id INTEGER PRIMARY KEY,
     topic INTEGER NOT NULL,

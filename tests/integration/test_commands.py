@@ -75,6 +75,16 @@ def test_published_lines_are_read_again(folder: Path) -> None:
     assert run("topics", "list", "--path", "b").stdout.splitlines()[1].startswith("notes\t3\t")
 
 
+def test_a_group_reads_on_where_it_was(folder: Path) -> None:
+    run("publish", "notes", "--path", "b", standard_input="1\n2\n3\n")
+    grouped = ("read", "notes", "--path", "b", "--format", "raw", "--group", "g")
+    assert run(*grouped, "--max", "1").stdout == "1\n"
+    assert run(*grouped, "--from", "end").stdout == "2\n3\n"
+    assert run(*grouped).stdout == ""
+    (topic,) = json.loads(run("topics", "list", "--path", "b", "--json").stdout)
+    assert topic["groups"] == [{"name": "g", "offset": 3, "lag_events": 0}]
+
+
 def test_a_reader_that_has_enough_is_no_failure(folder: Path) -> None:
     lines = "\n".join(map(str, range(50_000)))
     assert run("publish", "notes", "--path", "b", standard_input=lines).returncode == 0

@@ -23,8 +23,8 @@ looks for itself: several may go over a budget by what they append between two l
 @dataclass(frozen=True)
 class DiskBudget:
     """``bytes_max`` is what the topics of a project may take, the log beside them (up to 128 MB)
-    not counted; ``free_bytes_min`` what must stay free on its disk. What was trimmed counts as
-    free: its room is used again."""
+    not counted; ``free_bytes_min`` what must stay free on its disk (0: the disk may be filled).
+    What was trimmed counts as free: its room is used again."""
 
     bytes_max: int | None = None
     free_bytes_min: int = 256 << 20
@@ -63,6 +63,8 @@ class Room:
                 f"The topics in {self._path} take all of the {self._budget.bytes_max} bytes that "
                 "they may"
             )
+        if not self._budget.free_bytes_min:
+            return
         try:
             disk = os.statvfs(self._path)
             size = (self._path / "ensign.db").stat().st_size

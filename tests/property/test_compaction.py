@@ -226,7 +226,8 @@ def test_who_folds_a_compacted_topic_ends_up_with_the_same(broker: Broker, numbe
                 assert getattr(history, kind)(*what) is not False, told
             assert history.compact(1 << 30, False), told
         assert history.ended() == [], told
-        if limits["EVENTS_MAX"] == 1000 and limits["CARRY_BYTES_MAX"] > 900:
-            history.compact(1 << 30, False)
+        if limits["CARRY_BYTES_MAX"] > 900:
+            for _ in range(3):
+                history.compact(1 << 30, False)
             rotated = any(kind == "rotate" for kind, _ in steps)
             assert history.superfluous(rotated) == [], told

@@ -33,6 +33,7 @@ TOPIC = "orders"
 BATCH_EVENTS = 20_000
 BATCHES = 10
 THREADS = 64
+PER_S = 100
 SHAPES = ("append", "publish", "read", "flat", "processes")
 
 
@@ -188,34 +189,47 @@ def flat(count: int, _times: int) -> None:
 
 def processes(count: int, times: int) -> None:
     """Appends of pipelines in processes of their own, each of 100 events."""
+    for per_s in (PER_S, 0):
+        pace = f"{per_s} appends/s each" if per_s else "without pause"
+        print(
+            f"Appends of 100 events by pipelines in processes of their own, {pace}, {count:,} each"
+        )
+        pairs = [(_slowest(1, count, per_s), _slowest(4, count, per_s)) for _ in range(times)]
+        for name, found in zip(("one", "four at once"), zip(*pairs, strict=True), strict=True):
+            middle = statistics.median(each["p50_ms"] for each in found)
+            worst = [each["p99_ms"] for each in found]
+            print(
+                f"  {name:<34} p50 {middle:.2f} ms, p99 {statistics.median(worst):.2f} ms "
+                f"({min(worst):.2f} to {max(worst):.2f})"
+            )
+        ratios = [four["p99_ms"] / one["p99_ms"] for one, four in pairs]
+        print(
+            f"  p99, four / one                    {statistics.median(ratios):.2f} "
+            f"(min {min(ratios):.2f}, max {max(ratios):.2f})"
+        )
+
+
+def _slowest(writers: int, count: int, per_s: int) -> dict[str, float]:
+    """The worst p50 and p99 of some processes that append at once."""
     command = [sys.executable, "-m", "tests.bench.appending"]
-    print(f"Appends of 100 events by pipelines in processes of their own, {count:,} each")
-    medians: dict[int, list[float]] = {}
-    for number in range(times):
-        for writers in (1, 4):
-            with tempfile.TemporaryDirectory() as name:
-                Broker.open(Path(name) / "b").close()
-                running = [
-                    subprocess.Popen(
-                        [*command, f"{name}/b", f"p{writer}", str(count)],
-                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                    )
-                    for writer in range(writers)
-                ]  # fmt: skip
-                for process in running:
-                    assert process.stdout is not None
-                    process.stdout.readline()
-                for process in running:
-                    assert process.stdin is not None
-                    process.stdin.write("\n")
-                    process.stdin.flush()
-                slow = [json.loads(process.communicate()[0]) for process in running]
-            worst = max(each["p99_ms"] for each in slow)
-            medians.setdefault(writers, []).append(worst)
-            middle = max(each["p50_ms"] for each in slow)
-            print(f"  run {number}, {writers} at once: p50 {middle:.1f} ms, p99 {worst:.1f} ms")
-    one, four = (statistics.median(medians[writers]) for writers in (1, 4))
-    print(f"  p99, four / one: {four / one:.2f}")
+    with tempfile.TemporaryDirectory() as name:
+        Broker.open(Path(name) / "b").close()
+        running = [
+            subprocess.Popen(
+                [*command, f"{name}/b", f"p{writer}", str(count), str(per_s)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            for writer in range(writers)
+        ]  # fmt: skip
+        for process in running:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        found = [json.loads(process.communicate()[0]) for process in running]
+    return {name: max(each[name] for each in found) for name in ("p50_ms", "p99_ms")}
 
 
 def main(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from ulid import ULID
 from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
 from ensign_core.broker.backup import Manifest, backup
 from ensign_core.broker.committer import Committer
+from ensign_core.broker.copies import Copies
 from ensign_core.broker.events import Event
 from ensign_core.broker.grants import Grants
 from ensign_core.broker.keeping import KEEP_EVERY_S, Keeping, Kept
@@ -78,6 +79,7 @@ class Broker(Reading):
         self.grants = Grants(vault, self._find, self.audit)
         """Who may read what."""
         self.pipelines = Pipelines(vault, self.offset, self.audit)
+        self.copies = Copies(vault)
         """What is kept for pipelines."""
         self.keys = Keys(vault, self._find, self.publish)
         """The life of the data keys."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ensign_core.broker import Broker, Letters
+from ensign_core.broker import Broker, Letters, dead_letter_topic
 from ensign_core.broker.letters import Fate
 from ensign_core.cli.options import (
     ConfigOption,
@@ -53,7 +53,7 @@ def list_letters(
     asks for it."""
     with _open(pipeline, config, path, keys) as broker:
         letters = [
-            _shown(letter, fate, with_data=data)
+            _shown(letter, fate) | (_data(broker, pipeline, letter) if data else {})
             for letter, fate in _letters(broker, broker.pipelines.letters(pipeline), offset)
         ]
     if as_json or data:
@@ -186,9 +186,22 @@ def _of_nobody(why: str) -> EnsignError:
     )
 
 
-def _shown(letter: Letter, fate: Fate, *, with_data: bool) -> dict[str, Any]:
+def _data(broker: Broker, pipeline: str, letter: Letter) -> dict[str, Any]:
+    """The event's bytes, or nothing but the code if the key is revoked that they were under."""
+    data, copy = letter.data, letter.copy
+    if copy is not None and letter.place is not None:
+        try:
+            data = broker.copies.open(dead_letter_topic(pipeline), *letter.place, copy)
+        except EnsignError as error:
+            if error.code != "key.revoked":
+                raise
+            return {"data": None, "data_code": error.code}
+    return {"data": base64.b64encode(data).decode()}
+
+
+def _shown(letter: Letter, fate: Fate) -> dict[str, Any]:
     topic, event_offset = letter.place or (None, None)
-    shown = {
+    return {
         "offset": letter.offset,
         "time": None if letter.time_us is None else _iso(letter.time_us),
         "part": letter.part,
@@ -198,11 +211,10 @@ def _shown(letter: Letter, fate: Fate, *, with_data: bool) -> dict[str, Any]:
         "event_offset": event_offset,
         "op": letter.op,
         "schema": letter.schema,
-        "bytes": len(letter.data),
+        "bytes": letter.size,
         "state": "replaying" if fate.replaying else "waiting",
         "attempts": fate.attempts,
     }
-    return shown | {"data": base64.b64encode(letter.data).decode()} if with_data else shown
 
 
 def _iso(time_us: int) -> str:

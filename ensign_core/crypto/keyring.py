@@ -22,7 +22,7 @@ KEY_ID_BYTES = 16
 PROJECT = bytes(16)
 """The topic id of the project's own key: a ULID that no topic has."""
 _NONCE_BYTES = 12
-FRAMES, _RECORDS = b"frames", b"records"
+FRAMES, _RECORDS, _LETTERS = b"frames", b"records", b"letters"
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,14 @@ class KeyRing:
     def frame_opener(self, key: DataKey) -> Opener:
         """Opens the frames sealed under ``key``; ``key.revoked`` if it was destroyed."""
         return Opener(self._unwrap(key), FRAMES)
+
+    def letter_sealer(self, key: DataKey) -> Sealer:
+        """A new session for copies in dead letters of events whose frames ``key`` seals."""
+        return Sealer(self._unwrap(key), _LETTERS)
+
+    def letter_opener(self, key: DataKey) -> Opener:
+        """Opens such copies; ``key.revoked`` if the key was destroyed."""
+        return Opener(self._unwrap(key), _LETTERS)
 
     def record_sealer(self) -> Sealer:
         """A new session for positions and schemas."""

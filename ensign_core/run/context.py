@@ -184,11 +184,14 @@ class RunContext:
         return TopicComparison(self._broker, self._topic_of(schema), schema)
 
     def dead_letter(self, event: Change | bytes, error: EnsignError) -> None:
-        place = None
+        place = copy = None
         if isinstance(event, Change) and event.batch.topic:
             place = event.batch.topic, event.offset
-        closed = self._closed(event, place)
-        letter = SetAside(letter_event(self.name, event, error, closed=closed), error, place)
+            letters = dead_letter_topic(self.pipeline)
+            copy = self._broker.copies.seal(letters, *place, event.body)
+        else:
+            self._refuse_open(event)
+        letter = SetAside(letter_event(self.name, event, error, copy), error, place)
         with self._lock:
             if self._apart is not None and self._apart[0] == threading.get_ident():
                 self._apart[1].append(letter)
@@ -196,14 +199,12 @@ class RunContext:
             self._letters.append(letter)
         DEAD_LETTERS.labels(self.pipeline).inc()
 
-    def _closed(self, event: Change | bytes, place: Place | None) -> bool:
-        """Whether a dead letter may not have the event's data, which whoever holds the project's
-        key could read there. Raises ``topic.client_sealed`` for what lies nowhere else."""
+    def _refuse_open(self, event: Change | bytes) -> None:
+        """Raise ``topic.client_sealed`` for what lies nowhere else and would be readable in a dead
+        letter for whoever holds the project's key."""
         letters = dead_letter_topic(self.pipeline)
         if self._broker.client_sealed([letters]):
-            return False
-        if place is not None:
-            return self._broker.client_sealed([place[0]])
+            return
         topics = self._broker.pipelines.topics(self.pipeline)
         if self._topic_of is not None and isinstance(event, Change):
             topics.append(self._topic_of(event.schema))
@@ -215,7 +216,6 @@ class RunContext:
                 f"Make its topic first: ensign topics create {letters} --sealing client, and grant "
                 "it to those who are to see them.",
             )
-        return False
 
     @contextmanager
     def apart(self) -> Iterator[list[SetAside]]:

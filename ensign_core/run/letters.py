@@ -7,6 +7,7 @@ import json
 from typing import NamedTuple
 
 from ensign_core.broker import Event
+from ensign_core.broker.copies import Copy
 from ensign_core.broker.vault import decode_schema, encode_schema
 from ensign_core.change import SET_ASIDE, Batch, BatchBuilder, Change, Offset, Op, Tx
 from ensign_core.errors import EnsignError
@@ -22,7 +23,7 @@ Place = tuple[str, Offset]
 class Letter(NamedTuple):
     """A dead letter. ``part`` is `SOURCE` or a sink's name, None where an earlier Ensign did not
     keep which sink it was. ``place`` is where a sink's event lies; ``op`` and ``schema`` (its name)
-    are None for bytes of which no event was made."""
+    are None for bytes of which no event was made. ``data`` are sealed if `copy` is one."""
 
     offset: Offset
     time_us: int | None
@@ -34,6 +35,17 @@ class Letter(NamedTuple):
     schema: str | None
     data: bytes
     known: dict[str, str]
+
+    @property
+    def copy(self) -> Copy | None:
+        """The sealed copy of the event; None if the letter has none, or ``data`` are in clear."""
+        key_id = self.known.get("key")
+        return None if key_id is None else Copy(bytes.fromhex(key_id), self.data)
+
+    @property
+    def size(self) -> int:
+        """How many bytes the event had, as far as the letter has them."""
+        return int(self.known.get("bytes", len(self.data)))
 
     def again(self) -> Batch:
         """What a source set aside, as a batch of one event: bytes are the data of an event of
@@ -50,17 +62,20 @@ class Letter(NamedTuple):
 
 
 def letter_event(
-    part: str, event: Change | bytes, error: EnsignError, *, closed: bool = False
+    part: str, event: Change | bytes, error: EnsignError, copy: Copy | None = None
 ) -> Event:
     """What a part of a pipeline sets aside, as the event that goes into the topic. What lies in a
-    topic is looked up there again, and has no data here if that is ``closed``; all else is kept
+    topic is looked up there again, and is here as its sealed ``copy`` at most; all else is kept
     whole."""
     metadata = {"part": part, "code": error.code, "error": error.sentence}
-    data = b"" if closed else event if isinstance(event, bytes) else event.body
+    data = event if isinstance(event, bytes) else event.body
     if isinstance(event, Change):
         metadata |= {"op": event.op.name.lower(), "schema": event.schema.name}
         if event.batch.topic:
             metadata |= {"topic": event.batch.topic, "offset": str(event.offset)}
+            if copy is not None:
+                metadata |= {"key": copy.key_id.hex(), "bytes": str(len(data))}
+            data = b"" if copy is None else copy.box
         else:
             metadata["structure"] = encode_schema(event.schema).decode()
             if event.tx is not None:

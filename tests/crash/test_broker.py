@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-HISTORIES, SEED = 300, 20261201
+HISTORIES, SEED = 200, 20261201
 
 
 def test_random_histories_leave_what_the_model_says() -> None:

@@ -1,5 +1,5 @@
 """``python -m tests.crash postgres|mysql|kafka|kinesis [--kills N] [--restarts N] [--seed N]
-[--version V]``"""
+[--version V]``, and ``python -m tests.crash broker [--histories N] [--seed N] [--jobs N]``"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from tests.crash import kafka, kinesis, mysql, postgres
+from tests.crash import broker, kafka, kinesis, mysql, postgres
 from tests.services import mysql_programs
 from tests.services import postgres as postgres_services
 from tests.services.kafka import KafkaServer
@@ -47,8 +47,8 @@ def crash(options: argparse.Namespace, folder: Path) -> Verdict:
         with PostgresServer(found) as server:
             return postgres.run(server, folder, **times)
     if options.scenario == "kafka":
-        with KafkaServer() as broker:
-            return kafka.run(broker, folder, **times)
+        with KafkaServer() as server:
+            return kafka.run(server, folder, **times)
     if options.scenario == "kinesis":
         with KinesisServer() as streams:
             return kinesis.run(streams, folder, **times)
@@ -59,21 +59,34 @@ def crash(options: argparse.Namespace, folder: Path) -> Verdict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash")
-    parser.add_argument("scenario", choices=list(VERSIONS))
+    parser.add_argument("scenario", choices=[*VERSIONS, "broker"])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--restarts", type=int)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
     parser.add_argument("--version")
+    parser.add_argument("--histories", type=int, default=10_000)
+    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    if options.scenario == "broker":
+        return told(
+            f"broker, seed {options.seed}",
+            broker.run(options.histories, options.seed, options.jobs),
+        )
     if options.restarts is None:
         options.restarts = RESTARTS[options.scenario]
     options.version = options.version or VERSIONS[options.scenario]()[-1]
     with tempfile.TemporaryDirectory() as folder:
         verdict = crash(options, Path(folder))
-    print(
+    return told(
         f"{options.scenario} {options.version}, {options.kills} kills, {options.restarts} "
-        f"restarts, seed {options.seed}: {verdict}"
+        f"restarts, seed {options.seed}",
+        verdict,
     )
+
+
+def told(what: str, verdict: Verdict) -> int:
+    """Say what was found; the status to exit with."""
+    print(f"{what}: {verdict}")
     for fault in verdict.faults or ["nothing lost, order kept"]:
         print(f"  {fault}")
     return 1 if verdict.faults else 0

@@ -161,11 +161,11 @@ class Committer:
         """Commit the first of the queue; how many there were."""
         taken: list[Receipt] = []
         size = 0
-        with self._lock:
-            while self._queue and (not taken or size + self._queue[0].size <= COMMIT_BYTES_MAX):
-                taken.append(self._queue.popleft())
-                size += taken[-1].size
         try:
+            with self._lock:
+                while self._queue and (not taken or size + self._queue[0].size <= COMMIT_BYTES_MAX):
+                    taken.append(self._queue.popleft())
+                    size += taken[-1].size
             self._commits.commit(taken)
         finally:
             for receipt in taken:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 
 from ensign_core import frame
@@ -58,7 +58,6 @@ class Pass:
         self._pause = pause
         self._keyed = Keyed()
         self._before = vault.engine.keeping.compacted(topic.topic_id)
-        self._compared = vault.policy(topic).deduplication.strategy != "none"
         self._end = topic.next_offset
         self._delete: Offset | None = None
         self._data_keys: list[tuple[Offset, bytes]] = []
@@ -157,9 +156,6 @@ class Pass:
             batch = self._opened(stored)
             if batch is None:
                 continue
-            if self._compared:
-                # Before: what is not there any more must not make a later event a duplicate.
-                self._vault.engine.publishing.forget(self._topic.topic_id, [*own])
             ops = bytearray(batch.ops)
             bodies: dict[int, bytes] = {}
             for offset in own:
@@ -171,11 +167,19 @@ class Pass:
                     bodies[index] = b""
                     ops[index] = Op.REMOVED
                     removed += 1
-            self._put(stored, batch, bytes(ops), bodies)
+            self._put(stored, batch, bytes(ops), bodies, list(own))
         return removed
 
-    def _put(self, stored: Stored, batch: Batch, ops: bytes, bodies: Mapping[int, bytes]) -> None:
-        """Replace a frame by one with other ops and some other bodies."""
+    def _put(
+        self,
+        stored: Stored,
+        batch: Batch,
+        ops: bytes,
+        bodies: Mapping[int, bytes],
+        gone: Sequence[Offset] = (),
+    ) -> None:
+        """Replace a frame by one with other ops and some other bodies, and without what is
+        ``gone``."""
         engine = self._vault.engine
         removed = ops.count(Op.REMOVED)
         made, content = None, 0
@@ -191,7 +195,7 @@ class Pass:
             )
             made, content = self._seal(stored, packed), frame.content_bytes(packed)
         if not engine.keeping.replace(
-            self._topic.topic_id, stored.sequence, made, removed, content
+            self._topic.topic_id, stored.sequence, made, removed, content, gone
         ):
             raise StoppedError
 

@@ -13,7 +13,7 @@ from ensign_core.broker.events import Event
 from ensign_core.broker.vault import Vault, now_us
 from ensign_core.change import Offset
 from ensign_core.crypto import DataKey, KeyRing, RotatingProvider
-from ensign_core.engine import Topic
+from ensign_core.engine import StaleKekError, Topic
 from ensign_core.errors import EnsignError
 
 
@@ -94,7 +94,8 @@ class Keys:
     def rotate_master(self) -> bool:
         """Wrap all keys anew under a new KEK, which the provider makes or was given; data stays as
         it is. True if it did; False if it only completed an earlier rotation that was broken off,
-        or there is no newer KEK. Raises ``key.not_rotatable`` and what the provider raises."""
+        or there is no newer KEK. Raises ``key.not_rotatable``, ``engine.busy`` if other processes
+        rotated it meanwhile, and what the provider raises."""
         provider = self._vault.keys.provider
         if not isinstance(provider, RotatingProvider):
             raise EnsignError(
@@ -102,10 +103,17 @@ class Keys:
                 f"What gives the key-encryption key ({provider.describe()}) cannot replace it.",
                 "Use a provider that has `begin` and `finish`.",
             )
+        before = self._keys.check()
         new = KeyRing.of(provider.begin())
-        rotated = self._vault.under_kek(
-            lambda ring: self._keys.rewrap(partial(ring.rewrap, to=new), ring.check, new.check)
-        )
+
+        def rewrap(ring: KeyRing) -> bool:
+            # What is wrapped under a KEK that came meanwhile must not go back to an older one,
+            # which whoever made that one is about to forget.
+            if ring.check not in (before, new.check):
+                raise StaleKekError
+            return self._keys.rewrap(partial(ring.rewrap, to=new), ring.check, new.check)
+
+        rotated = self._vault.under_kek(rewrap)
         provider.finish()
         if rotated:
             self._publish(AUDIT_TOPIC, [audit_event("key.master_rotated")])

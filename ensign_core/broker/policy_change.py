@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ensign_core.broker.duplicates import Hasher
 from ensign_core.broker.events import received
+from ensign_core.broker.large.claim import is_part
 from ensign_core.broker.policy import Deduplication, TopicPolicy
 from ensign_core.broker.vault import Vault
 from ensign_core.change import Offset
@@ -74,7 +75,7 @@ def _seed_from(vault: Vault, topic: Topic, hasher: Hasher, start: Offset) -> Off
 def _hashes(
     vault: Vault, topic: Topic, hasher: Hasher, stored: Stored
 ) -> Iterator[tuple[bytes, Offset]]:
-    """Those of the events in a frame; none if its key was revoked."""
+    """Those of the events in a frame but parts of large ones; none if its key was revoked."""
     try:
         batch = vault.open_frame(stored, topic.name)
     except EnsignError as error:
@@ -82,6 +83,8 @@ def _hashes(
             return
         raise
     for one in received(batch):
-        key = hasher(one.event) if one.event is not None else None
+        if one.event is None or is_part(one.event):
+            continue
+        key = hasher(one.event)
         if key is not None:
             yield key, one.offset

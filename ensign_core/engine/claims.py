@@ -69,9 +69,6 @@ class Publishing(Protocol):
     def superseded(self, topic_id: bytes, first: Offset, last: Offset) -> list[Offset]:
         """The events between two offsets that later ones took the place of."""
 
-    def forget(self, topic_id: bytes, offsets: Sequence[Offset]) -> None:
-        """Forget the hashes of these events, which are going to be taken out."""
-
     def seed(
         self, topic_id: bytes, hashes: Sequence[tuple[bytes, Offset]], *, latest: bool
     ) -> None:

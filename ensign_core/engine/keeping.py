@@ -4,7 +4,7 @@ frames rewritten in place. Transactions are small, so that appends wait for none
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import apsw
 
@@ -94,7 +94,13 @@ class KeepingStore:
         return Trimmed(events, freed, len(gone) == TRIM_FRAMES_MAX or freed >= TRIM_BYTES_MAX)
 
     def replace(
-        self, topic_id: bytes, sequence: int, frame: bytes | None, removed: int, content_bytes: int
+        self,
+        topic_id: bytes,
+        sequence: int,
+        frame: bytes | None,
+        removed: int,
+        content_bytes: int,
+        gone: Sequence[Offset] = (),
     ) -> bool:
         with self._database.transaction() as db:
             found = list(
@@ -109,6 +115,8 @@ class KeepingStore:
             if not found:
                 return False
             ((number, body, events, before, size, content),) = found
+            db.executemany("DELETE FROM dedup WHERE topic = ? AND offset = ?",
+                           [(number, offset) for offset in gone])  # fmt: skip
             if frame is None:
                 _remove(db, [(sequence, body)])
                 _count(db, number, before - events, -size, -content)

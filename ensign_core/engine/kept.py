@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from ensign_core.change import Offset
@@ -51,10 +51,17 @@ class Keeping(Protocol):
         more than ``bytes_max``, if that is given. Never behind `floor`, unless ``unread``."""
 
     def replace(
-        self, topic_id: bytes, sequence: int, frame: bytes | None, removed: int, content_bytes: int
+        self,
+        topic_id: bytes,
+        sequence: int,
+        frame: bytes | None,
+        removed: int,
+        content_bytes: int,
+        gone: Sequence[Offset] = (),
     ) -> bool:
         """Put a frame of the same events, ``removed`` of them taken out, in the place of one; None
-        removes it. False, and nothing happens, if it is gone or its data key is."""
+        removes it. What is not there any more makes no later event a duplicate: the hashes of what
+        is ``gone`` with it go. False, and nothing happens, if it is gone or its data key is."""
 
     def compacted(self, topic_id: bytes) -> Compacted: ...
 

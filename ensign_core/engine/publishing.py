@@ -223,14 +223,6 @@ class PublishingStore:
             )
         ]  # fmt: skip
 
-    def forget(self, topic_id: bytes, offsets: Sequence[Offset]) -> None:
-        with self._database.transaction() as db:
-            db.executemany(
-                "DELETE FROM dedup WHERE offset = ? "
-                "AND topic = (SELECT id FROM topics WHERE ulid = ?)",
-                [(offset, topic_id) for offset in offsets],
-            )
-
     def seed(
         self, topic_id: bytes, hashes: Sequence[tuple[bytes, Offset]], *, latest: bool
     ) -> None:
@@ -244,6 +236,12 @@ class PublishingStore:
                     if key not in known or (latest and known[key] < offset)
                 ]
                 _remember_hashes(db, topic, fresh)
+                # Since they were read a key may have been revoked, and nothing may be left of it.
+                kept = _found(db, topic, [key for key, _ in fresh])
+                db.executemany(
+                    "DELETE FROM dedup WHERE topic = ? AND hash = ?",
+                    [(topic, key) for key, _ in fresh if key not in kept],
+                )
 
     def seeded(self, topic_id: bytes, policy: bytes, end: Offset) -> bool:
         with self._database.transaction() as db:

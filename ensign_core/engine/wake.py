@@ -74,7 +74,8 @@ def ring(folder: Path) -> None:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             if error.errno == errno.ENXIO:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
             continue
         with contextlib.suppress(OSError):
             os.write(descriptor, b"\0")

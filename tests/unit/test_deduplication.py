@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from ensign_core.broker import Broker, Deduplication, Event, Retention, TopicPolicy
+from ensign_core.broker.compaction import Pass
 from ensign_core.broker.duplicates import Hasher
+from ensign_core.broker.events import received
+from ensign_core.broker.large import Chunked
 from ensign_core.change import BatchBuilder, Op, Tx, event_schema
 from ensign_core.rows import new_image
 from tests.processes import Processes
@@ -101,6 +104,17 @@ def test_what_was_compacted_has_no_duplicates(broker: Broker) -> None:
     assert stored(broker, "t") == {1: b"other old", 3: b"other new", 4: b"old"}
 
 
+def test_a_policy_that_is_set_amid_a_compaction_compares_with_what_is_left(broker: Broker) -> None:
+    broker.create_topic("t", TopicPolicy(Retention(compact=True)))
+    broker.publish("t", [Event(b"old", b"key"), Event(b"new", b"key")])
+    (topic,) = broker._engine.topics(["t"])
+    begun = Pass(broker._vault, topic, 0, lambda _took_s: False)
+    broker.set_policy("t", TopicPolicy(Retention(compact=True), DATAGRAM.deduplication))
+    assert begun.run() == 1
+    assert broker.publish("t", [Event(b"new", b"key")]) == 1
+    assert broker.publish("t", [Event(b"old", b"key")]) == 2
+
+
 def test_compaction_and_superseding_go_together(broker: Broker) -> None:
     policy = TopicPolicy(Retention(compact=True), LATEST.deduplication)
     broker.create_topic("t", policy)
@@ -189,6 +203,39 @@ def test_nothing_comes_between_the_events_that_there_are_and_the_policy(
     setter.join()
     assert broker.publish("t", events("a")) == 0
     assert broker.publish("t", events("b")) == 1
+
+
+def test_a_key_revoked_while_a_policy_is_set_leaves_no_hashes(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Hasher.__call__
+    broker.publish("t", events("a"))
+    (key,) = broker.topic("t").key_ids
+    broker.publish("u", events("a"))
+
+    def revoking(hasher: Hasher, event: Event) -> bytes | None:
+        broker.keys.revoke(key)
+        return call(hasher, event)
+
+    monkeypatch.setattr(Hasher, "__call__", revoking)
+    broker.set_policy("t", DATAGRAM)
+    assert count(broker, "dedup") == 0
+    monkeypatch.undo()
+    broker.set_policy("u", DATAGRAM)
+    assert count(broker, "dedup") == 1
+
+
+@pytest.mark.parametrize("policy", [DATAGRAM, LATEST], ids=["first", "latest"])
+def test_parts_of_large_events_are_compared_with_nothing(
+    broker: Broker, policy: TopicPolicy
+) -> None:
+    broker.publish("t", events("a" * 10 + "tail"), Chunked(10))
+    broker.set_policy("t", policy)
+    assert broker.publish("t", events("tail")) == 3
+    with broker.reader(["t"]) as reader:
+        found = [one for batch in reader.fetch() for one in received(batch)]
+    data = [one.event.data for one in broker.whole(found) if one.event is not None]
+    assert data == [b"a" * 10 + b"tail", b"tail"]
 
 
 def test_policies_that_may_not_be(broker: Broker) -> None:

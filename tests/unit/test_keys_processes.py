@@ -309,3 +309,33 @@ def test_a_process_killed_anywhere_leaves_a_project_that_opens(
     broker.keys.rotate_master()
     with broker.reader(["ensign.audit"]) as reader:
         assert len(drain(reader)) >= 16
+
+
+def test_a_rotation_that_others_overtake_does_not_go_back(tmp_path: Path) -> None:
+    """Whoever made the newest KEK forgets all older ones when it is done."""
+    path = tmp_path / "b"
+    key_file = default_key_file(path)
+    newest = FileProvider(key_file)
+
+    class Newest(FileProvider):
+        def finish(self) -> None:
+            """Not yet."""
+
+    class Overtaken(FileProvider):
+        def begin(self) -> bytes:
+            begun = super().begin()
+            first.keys.rotate_master()
+            last.keys.rotate_master()
+            newest.begin()
+            return begun
+
+    with (
+        Broker.open(path) as first,
+        Broker.open(path, Newest(key_file)) as last,
+        Broker.open(path, Overtaken(key_file)) as slow,
+    ):
+        first.publish("t", events(1))
+        assert refused(slow.keys.rotate_master) == "engine.busy"
+        newest.finish()
+    with Broker.open(path, create=False) as again, again.reader(["t"]) as reader:
+        assert drain(reader) == ["1"]

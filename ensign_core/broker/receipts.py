@@ -140,7 +140,8 @@ class Receipt:
         if self._on_done is not None:
             try:
                 self._on_done(self)
-            except Exception as error:  # noqa: BLE001
+            except (Exception, SystemExit) as error:  # noqa: BLE001
+                # Of the thread that commits for all; one that ended would leave the others waiting.
                 _log.error("what a publisher asked to be told failed: %s", unexpected(error))
 
     def wait(self, timeout_s: float = -1.0) -> bool:

@@ -6,8 +6,9 @@ import json
 from datetime import UTC, datetime
 
 from ensign_core.broker.events import Event
+from ensign_core.engine.budget import AUDIT_TOPIC
 
-AUDIT_TOPIC = "ensign.audit"
+__all__ = ["AUDIT_TOPIC", "audit_event"]
 
 
 def audit_event(kind: str, **fields: str) -> Event:

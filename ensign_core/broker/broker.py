@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from ensign_core.engine.sqlite import SqliteEngine
 from ensign_core.errors import EnsignError
 
 _EMPTY = Event(b"")
+_logger = logging.getLogger("ensign")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Broker(Reading):
         self.pipelines = Pipelines(vault, self.offset, self.audit)
         self.copies = Copies(vault)
         """What is kept for pipelines."""
-        self.keys = Keys(vault, self._find, self.publish)
+        self.keys = Keys(vault, self._find, self._note)
         """The life of the data keys."""
         self.notice = notice
         """What to tell the user after the first use: where the new key lies."""
@@ -276,4 +278,11 @@ class Broker(Reading):
 
     def audit(self, kind: str, **fields: str) -> None:
         """Note in the topic ``ensign.audit`` what was done, for whoever must prove it later."""
-        self.publish(AUDIT_TOPIC, [audit_event(kind, **fields)])
+        self._note([audit_event(kind, **fields)])
+
+    def _note(self, events: Iterable[Event]) -> None:
+        # What it tells of has happened: that it cannot be noted must not look as if it had not.
+        try:
+            self.publish(AUDIT_TOPIC, events)
+        except EnsignError as error:
+            _logger.error("the audit could not be written: %s %s", error.code, error.sentence)

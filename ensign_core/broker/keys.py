@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
-from ensign_core.broker.audit import AUDIT_TOPIC, audit_event
+from ensign_core.broker.audit import audit_event
 from ensign_core.broker.events import Event
 from ensign_core.broker.vault import Vault, now_us
 from ensign_core.change import Offset
@@ -37,12 +37,12 @@ class Keys:
         self,
         vault: Vault,
         find: Callable[[str], Topic],
-        publish: Callable[[str, Iterable[Event]], Offset],
+        note: Callable[[Iterable[Event]], None],
     ) -> None:
         self._vault = vault
         self._keys = vault.engine.keys
         self._find = find
-        self._publish = publish
+        self._note = note
 
     def list(self) -> list[KeyInfo]:
         """The keys of all topics, by topic and age."""
@@ -85,10 +85,7 @@ class Keys:
 
         made = [_info(key, names[key.topic_id], 0) for key in self._vault.under_kek(make)]
         if made:
-            self._publish(
-                AUDIT_TOPIC,
-                [audit_event("key.rotated", topic=i.topic, key_id=i.key_id) for i in made],
-            )
+            self._note([audit_event("key.rotated", topic=i.topic, key_id=i.key_id) for i in made])
         return made
 
     def rotate_master(self) -> bool:
@@ -116,7 +113,7 @@ class Keys:
         rotated = self._vault.under_kek(rewrap)
         provider.finish()
         if rotated:
-            self._publish(AUDIT_TOPIC, [audit_event("key.master_rotated")])
+            self._note([audit_event("key.master_rotated")])
         return rotated
 
     def revoke(self, key_id: str) -> KeyInfo:
@@ -128,9 +125,7 @@ class Keys:
         info = self.find(key_id)
         self._keys.revoke(bytes.fromhex(info.key_id))
         self._vault.look()
-        self._publish(
-            AUDIT_TOPIC, [audit_event("key.revoked", topic=info.topic, key_id=info.key_id)]
-        )
+        self._note([audit_event("key.revoked", topic=info.topic, key_id=info.key_id)])
         return info
 
 

@@ -140,7 +140,7 @@ class Receipt:
         if self._on_done is not None:
             try:
                 self._on_done(self)
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 # Of the thread that commits for all; one that ended would leave the others waiting.
                 _log.error("what a publisher asked to be told failed: %s", unexpected(error))
 

@@ -30,6 +30,11 @@ class DiskBudget:
     free_bytes_min: int = 256 << 20
 
 
+AUDIT_TOPIC = "ensign.audit"
+"""What it notes has happened already: its events, few and small, are not refused for want of room
+while the disk takes them."""
+
+
 class Room:
     """What is left of a budget. Called within the engine's transactions, by one thread at a
     time."""

@@ -33,7 +33,7 @@ from ensign_core.engine import (
     publishing,
 )
 from ensign_core.engine.append import check_epoch, delete, keep, release, write_all
-from ensign_core.engine.budget import DiskBudget, Room
+from ensign_core.engine.budget import AUDIT_TOPIC, DiskBudget, Room
 from ensign_core.engine.claims import Publishing
 from ensign_core.engine.connection import classified, not_writable
 from ensign_core.engine.database import Database
@@ -137,8 +137,9 @@ class SqliteEngine:
                 check_epoch(db, epoch)
             claims = beside.claims if beside is not None else ()
             publishing.check(db, claims)
-            if writes and self._room is not None:
-                self._room.take(db, [len(write.frame) for write in writes])
+            sizes = [len(write.frame) for write in writes if write.topic != AUDIT_TOPIC]
+            if sizes and self._room is not None:
+                self._room.take(db, sizes)
             db.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)",
                            [(_signed(key), box) for key, box in schemas.items()])  # fmt: skip
             if stage is Stage.RELEASE and epoch is not None:

@@ -212,3 +212,21 @@ def test_a_full_disk_holds_a_source_up_in_the_same_way(small_disk: Path) -> None
         target.wait(target.has(10))
         assert server.calls["open"] == 1
         assert kept(broker, "orders") == server.rows("orders") == target.values("orders")
+
+
+def test_what_changes_keys_is_done_and_noted_although_the_budget_is_reached(
+    tmp_path: Path,
+) -> None:
+    """Only where the audit itself cannot be written it is not noted, and done all the same."""
+    with Broker.open(tmp_path / "b", disk=DiskBudget(bytes_max=1 << 20)) as broker:
+        broker.publish("t", [Event(b"1")])
+        with pytest.raises(EnsignError, match=r"^engine\.disk_budget"):
+            for _ in range(100):
+                broker.publish("t", [Event(os.urandom(100_000))])
+        (key,) = broker.keys.list()
+        broker.keys.rotate("t")
+        broker.keys.revoke(key.key_id)
+        assert broker.topic("ensign.audit").events == 2
+        broker.archive_topic("ensign.audit")
+        assert [made.topic for made in broker.keys.rotate("t")] == ["t"]
+        assert broker.topic("ensign.audit").events == 2

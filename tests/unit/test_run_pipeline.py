@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from ensign_core.broker import Broker, Pipelines, Reader, Writer
+from ensign_core.broker.copies import Copy
 from ensign_core.change import Batch, Change, Stage, Tx
 from ensign_core.engine.groups import GroupStore
 from ensign_core.engine.sqlite import SqliteEngine
@@ -117,7 +118,9 @@ def test_dead_letters_of_a_sink_come_before_its_offset(broker: Broker) -> None:
     found = {(meta["topic"], meta["offset"]): (data, meta) for data, meta in letters(broker)}
     assert len(letters(broker)) == len(found) == 2
     data, meta = found["orders", "1"]
-    assert (decode(data[1:]), meta["schema"], meta["op"]) == (["2"], "public.orders", "insert")
+    copy = Copy(bytes.fromhex(meta["key"]), data)
+    body = broker.copies.open(LETTERS, "orders", 1, copy)
+    assert (decode(body[1:]), meta["schema"], meta["op"]) == (["2"], "public.orders", "insert")
     assert meta["code"] == "row.odd"
 
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import accumulate, chain, count, repeat
 from typing import NamedTuple, NewType, Self
@@ -171,6 +171,14 @@ class Batch:
         place = bisect_right(self.runs, index, key=lambda run: run.start)
         run = self.runs[place - 1] if place else None
         return Change(self, index, start, self.ends[index], run)
+
+    def edited(self, ops: bytes, bodies: Mapping[int, bytes]) -> Batch:
+        """The same events with other ops, and other bodies where ``bodies`` has one."""
+        parts = list(map(self.body.__getitem__, map(slice, chain((0,), self.ends), self.ends)))
+        for index, body in bodies.items():
+            parts[index] = body
+        ends = array("I", accumulate(map(len, parts)))
+        return replace(self, ops=ops, ends=ends, body=b"".join(parts))
 
     def part(self, start: int, stop: int) -> Batch:
         """The events ``start`` to ``stop`` (exclusive) as a batch of their own, without

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +72,17 @@ class Processes:
         process = Process(script, arguments, env or {})
         self._started.append(process)
         return process
+
+    def together(self, script: str, folder: Path, count: int) -> list[Any]:
+        """What so many processes print as JSON. Each gets the folder and its number, prints a line
+        when it is ready, and begins with one that it reads, when all are."""
+        started = [self.start(script, folder, number) for number in range(count)]
+        assert [process.line() for process in started] == ["up"] * count
+        for process in started:
+            process.go()
+        told = [json.loads(process.line()) for process in started]
+        assert [process.wait() for process in started] == [0] * count
+        return told
 
     def __enter__(self) -> Self:
         return self

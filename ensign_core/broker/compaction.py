@@ -14,7 +14,6 @@ import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain
 
 from ensign_core import frame
 from ensign_core.broker.fold import Fold
@@ -184,15 +183,7 @@ class Pass:
         removed = ops.count(Op.REMOVED)
         made, content = None, 0
         if removed < len(ops):
-            slices = list(
-                map(batch.body.__getitem__, map(slice, chain((0,), batch.ends), batch.ends))
-            )
-            for index, body in bodies.items():
-                slices[index] = body
-            ends = array("I", accumulate(map(len, slices)))
-            packed = frame.pack(
-                Batch(ops, batch.schema_ids, ends, b"".join(slices), batch.runs, batch.schemas)
-            )
+            packed = frame.pack(batch.edited(ops, bodies))
             made, content = self._seal(stored, packed), frame.content_bytes(packed)
         if not engine.keeping.replace(
             self._topic.topic_id, stored.sequence, made, removed, content, gone

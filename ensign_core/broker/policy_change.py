@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from ensign_core.broker.duplicates import Hasher
 from ensign_core.broker.events import received
 from ensign_core.broker.large.claim import is_part
-from ensign_core.broker.policy import Deduplication, TopicPolicy
+from ensign_core.broker.policy import Deduplication, TopicPolicy, check_policy
 from ensign_core.broker.vault import Vault
 from ensign_core.change import Offset
 from ensign_core.engine import Stored, Topic
@@ -26,8 +26,10 @@ def set_policy(
     policy: TopicPolicy,
     box: Callable[[bytes, TopicPolicy], bytes],
 ) -> None:
-    """Replace a topic's policy; ``box`` seals one for a topic's id."""
+    """Replace a topic's policy; ``box`` seals one for a topic's id. Raises ``topic.sealing_fixed``,
+    ``engine.busy``."""
     before = vault.policy(topic)
+    check_policy(policy, before)
     topic_id = topic.topic_id
     new, sealed = policy.deduplication, box(topic_id, policy)
     if new == before.deduplication:

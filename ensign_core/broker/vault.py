@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import accumulate, chain
 from typing import TypeVar
 
 from ulid import ULID
@@ -228,16 +225,10 @@ class Vault:
 def _without(batch: Batch, offsets: Sequence[Offset]) -> Batch:
     """A batch with events taken out, which keep their places."""
     ops = bytearray(batch.ops)
-    for offset in offsets:
-        ops[offset - batch.offset] = Op.REMOVED
-    removed = int(Op.REMOVED)
-    starts = chain((0,), batch.ends)
-    bodies = [
-        b"" if op == removed else batch.body[start:end]
-        for op, start, end in zip(ops, starts, batch.ends, strict=False)
-    ]
-    ends = array("I", accumulate(map(len, bodies)))
-    return replace(batch, ops=bytes(ops), ends=ends, body=b"".join(bodies))
+    gone = [offset - batch.offset for offset in offsets]
+    for index in gone:
+        ops[index] = Op.REMOVED
+    return batch.edited(bytes(ops), dict.fromkeys(gone, b""))
 
 
 def _parse(stored: Stored) -> tuple[frame.Header, bytes, bytes]:

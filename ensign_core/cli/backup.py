@@ -24,7 +24,7 @@ from ensign_core.cli.options import (
     named_keys,
     open_broker,
 )
-from ensign_core.cli.output import EXIT_FAILED, err, notice, out, show_json, table
+from ensign_core.cli.output import EXIT_FAILED, err, notice, out, show_fields, show_json, table
 from ensign_core.errors import EnsignError
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the backup.")]
@@ -127,8 +127,7 @@ def _show(made: Manifest, folder: Path, as_json: bool) -> None:
     if as_json:
         show_json([shown])
         return
-    for name, value in shown.items():
-        out.print(f"{name:<13} {value}", markup=False)
+    show_fields(shown)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,12 @@ from ensign_core.cli.options import (
     PathOption,
     open_broker,
 )
-from ensign_core.cli.output import notice, out, show_json, table
+from ensign_core.cli.output import notice, out, show_json, show_rows
 from ensign_core.crypto import Identity
 
 app = typer.Typer(no_args_is_help=True, help="Let readers read topics, and stop letting them.")
 
+COLUMNS = ("topic", "reader", "public_key", "since")
 ReaderArgument = Annotated[str, typer.Argument(metavar="READER", help="The reader's name.")]
 
 
@@ -83,12 +84,7 @@ def list_grants(
         }
         for one in granted
     ]
-    if as_json:
-        show_json(shown)
-    elif shown:
-        table(list(shown[0]), [list(one.values()) for one in shown])
-    else:
-        notice(f"Nobody has a grant for {topic}.")
+    show_rows(shown, COLUMNS, as_json=as_json, empty=f"Nobody has a grant for {topic}.")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ensign_core.cli.options import ConfigOption, JsonOption, KeysOption, PathOption, open_broker
-from ensign_core.cli.output import notice, show_json, table
+from ensign_core.cli.output import show_rows
 from ensign_core.cli.policy import (
     CompactOption,
     FieldsOption,
@@ -84,15 +84,9 @@ def trim_topics(
     """Trim and compact topics now as their policies say; whoever writes does it now and then."""
     with open_broker(config, path, keys) as broker:
         kept = broker.keep(topic)
-    if as_json:
-        show_json([vars(one) for one in kept])
-    elif kept:
-        table(
-            ["topic", "trimmed", "compacted"],
-            [[one.topic, one.trimmed, one.compacted] for one in kept],
-        )
-    else:
-        notice("Nothing was to be trimmed or compacted.")
+    columns = ("topic", "trimmed", "compacted")
+    empty = "Nothing was to be trimmed or compacted."
+    show_rows([vars(one) for one in kept], columns, as_json=as_json, empty=empty)
 
 
 def forget_group(

@@ -10,7 +10,7 @@ import typer
 from ensign_core.broker import KeyInfo
 from ensign_core.change import Offset
 from ensign_core.cli.options import ConfigOption, JsonOption, KeysOption, PathOption, open_broker
-from ensign_core.cli.output import notice, out, show_json, table
+from ensign_core.cli.output import notice, out, show_json, show_rows
 from ensign_core.errors import EnsignError
 
 app = typer.Typer(no_args_is_help=True, help="List, rotate and revoke encryption keys.")
@@ -26,13 +26,8 @@ def as_dict(key: KeyInfo) -> dict[str, Any]:
 
 
 def _show(keys: Sequence[KeyInfo], *, as_json: bool) -> None:
-    shown = [as_dict(key) for key in keys]
-    if as_json:
-        show_json(shown)
-    elif shown:
-        table(COLUMNS, [[key[column] for column in COLUMNS] for key in shown])
-    else:
-        notice("There are no keys: a topic gets one with its first event.")
+    empty = "There are no keys: a topic gets one with its first event."
+    show_rows([as_dict(key) for key in keys], COLUMNS, as_json=as_json, empty=empty)
 
 
 @app.command("list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,6 +77,25 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for fields in texts:
         shown.add_row(*fields)
     out.print(shown)
+
+
+def show_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str
+) -> None:
+    """A list as JSON with all that the rows have, or as a table of some columns; ``empty`` is said
+    to people where there is nothing."""
+    if as_json:
+        show_json(rows)
+    elif rows:
+        table(columns, [[row[column] for column in columns] for row in rows])
+    else:
+        notice(empty)
+
+
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """One thing, a line for each of its fields."""
+    for name, value in fields.items():
+        out.print(f"{name:<13} {value}", markup=False)
 
 
 class _Lines(logging.Handler):

@@ -21,7 +21,7 @@ from ensign_core.cli.options import (
     open_broker,
     parse_start,
 )
-from ensign_core.cli.output import notice, out, show_json, table
+from ensign_core.cli.output import notice, show_fields, show_json, table
 from ensign_core.cli.policy import (
     CompactOption,
     FieldsOption,
@@ -135,8 +135,7 @@ def show_topic(
         "groups": _groups_behind(info),
         "policy": policy_text(info.policy),
     }
-    for name, value in shown.items():
-        out.print(f"{name:<13} {value}", markup=False)
+    show_fields(shown)
 
 
 @app.command("create")

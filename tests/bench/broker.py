@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -27,7 +26,7 @@ from ensign_core.broker import Broker, Event
 from ensign_core.broker.events import event_batch
 from ensign_core.change import Batch
 from ensign_core.formats import formatter
-from tests.bench.measured import Run, ratio, told
+from tests.bench.measured import Run, ratio, timed, told
 
 TOPIC = "orders"
 BATCH_EVENTS = 20_000
@@ -56,12 +55,6 @@ def events(count: int, seed: int) -> list[Event]:
 
 def batches() -> list[Batch]:
     return [event_batch(TOPIC, events(BATCH_EVENTS, seed)) for seed in range(BATCHES)]
-
-
-def timed(rows: int, work: Callable[[], object]) -> Run:
-    began, began_cpu = time.monotonic(), time.process_time()
-    work()
-    return Run(rows, time.monotonic() - began, time.process_time() - began_cpu, 0)
 
 
 def append_all(broker: Broker, made: list[Batch], count: int) -> None:

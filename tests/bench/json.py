@@ -9,7 +9,6 @@ time of the process, so that neighbours on the machine weigh less.
 from __future__ import annotations
 
 import tempfile
-import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from connectors.postgres.copytext import RowCopier, bodies
 from ensign_core.broker import Broker
 from ensign_core.change import Batch, BatchBuilder, Column, Logical, Op, Schema, Tx
 from ensign_core.formats import formatter
-from tests.bench.measured import Run, per_row, ratio
+from tests.bench.measured import Run, per_row, ratio, timed
 from tests.plain.lines import json_lines
 
 COLUMNS: tuple[tuple[str, str, Logical], ...] = (
@@ -55,12 +54,6 @@ def batch_of(lines: list[bytes]) -> Batch:
     batch = builder.take(None)
     batch.topic = TOPIC
     return batch
-
-
-def timed(rows: int, work: Callable[[], object]) -> Run:
-    began, began_cpu = time.monotonic(), time.process_time()
-    work()
-    return Run(rows, time.monotonic() - began, time.process_time() - began_cpu, 0)
 
 
 def topic_as_json(broker: Broker, *, cut: bool) -> None:

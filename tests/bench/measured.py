@@ -7,7 +7,8 @@ import os
 import statistics
 import subprocess
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,13 @@ def finished(process: subprocess.Popen[bytes]) -> tuple[float, int]:
     sampler.join()
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_utime + usage.ru_stime, peak[0] or usage.ru_maxrss * 1024
+
+
+def timed(rows: int, work: Callable[[], object]) -> Run:
+    """Work of this process itself."""
+    began, began_cpu = time.monotonic(), time.process_time()
+    work()
+    return Run(rows, time.monotonic() - began, time.process_time() - began_cpu, 0)
 
 
 def told(name: str, runs: Sequence[Run]) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from ensign_core.change import Batch
 from ensign_core.rows import decode
 from ensign_core.transforms import Chain, by_target, remaining
-from tests.bench.json import BATCH_ROWS, SCHEMA, batch_of, copied, timed
-from tests.bench.measured import Run, per_row
+from tests.bench.json import BATCH_ROWS, SCHEMA, batch_of, copied
+from tests.bench.measured import Run, per_row, timed
 from tests.transforms import Letters, config
 
 FILTERS: dict[str, str] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,20 @@ import pytest
 from ensign_core.broker import Broker
 from ensign_core.engine import deliveries
 from ensign_core.run import retry
+from tests.processes import Process, Processes
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     with Broker.open(tmp_path / "b") as made:
         yield made
+
+
+@pytest.fixture
+def python() -> Iterator[Callable[..., Process]]:
+    """Starts scripts in processes that end with the test."""
+    with Processes() as processes:
+        yield processes.start
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,10 @@ from ensign_core.change import Position
 from ensign_core.crypto import FileProvider
 from ensign_core.errors import EnsignError
 from ensign_core.frame import parse
-from tests.processes import Process, Processes
+from tests.processes import Process
 
 EVENTS = [Event(b"%d" % number) for number in range(10)]
 Start = Callable[..., Process]
-
-
-@pytest.fixture
-def python() -> Iterator[Start]:
-    with Processes() as processes:
-        yield processes.start
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
@@ -287,12 +286,7 @@ def test_processes_publish_the_same_events(tmp_path: Path, keep: str) -> None:
     with Broker.open(tmp_path / "b") as broker:
         broker.create_topic("t", DATAGRAM if keep == "earliest" else LATEST)
     with Processes() as processes:
-        started = [processes.start(script, tmp_path / "b", seed) for seed in range(3)]
-        assert [process.line() for process in started] == ["up"] * 3
-        for process in started:
-            process.go()
-        told = [json.loads(process.line()) for process in started]
-        assert [process.wait() for process in started] == [0] * 3
+        told = processes.together(script, tmp_path / "b", 3)
     published = {n for mine in told for n, _ in mine}
     with Broker.open(tmp_path / "b") as broker:
         found = stored(broker, "t")

@@ -17,16 +17,10 @@ import pytest
 from ensign_core.broker import Broker, DiskBudget, Event, restore
 from ensign_core.crypto import FileProvider
 from ensign_core.errors import EnsignError
-from tests.processes import Process, Processes
+from tests.processes import Process
 
 EVENTS = [Event(b"%d" % number) for number in range(10)]
 Start = Callable[..., Process]
-
-
-@pytest.fixture
-def python() -> Iterator[Start]:
-    with Processes() as processes:
-        yield processes.start
 
 
 @pytest.fixture

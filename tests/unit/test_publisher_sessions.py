@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -162,12 +161,7 @@ def test_processes_publish_the_same_sequences(tmp_path: Path) -> None:
         "broker.close()\n"
     )
     with Processes() as processes:
-        started = [processes.start(script, tmp_path / "b", seed) for seed in range(3)]
-        assert [process.line() for process in started] == ["up"] * 3
-        for process in started:
-            process.go()
-        told = [json.loads(process.line()) for process in started]
-        assert [process.wait() for process in started] == [0] * 3
+        told = processes.together(script, tmp_path / "b", 3)
     with Broker.open(tmp_path / "b") as broker:
         found = stored(broker, "t")
     assert sorted(found.values(), key=int) == [b"%d" % n for n in range(300)]
